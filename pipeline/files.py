@@ -1,0 +1,50 @@
+"""Files that appear whole or not at all, and their hashes."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def whole(*targets: Path) -> Iterator[tuple[Path, ...]]:
+    """Temporary paths beside `targets`, renamed to them when the block ends well.
+
+    Where the block fails, none of the targets appears. What a killed process left under a
+    temporary name is removed first. A target may be a file or a folder.
+    """
+    drafts = tuple(target.with_name(f".partial-{target.name}") for target in targets)
+    for draft in drafts:
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        remove(draft)
+    try:
+        yield drafts
+        for draft, target in zip(drafts, targets, strict=True):
+            if draft.is_dir():
+                remove(target)  # a rename replaces a file, but no folder that has content
+            draft.replace(target)
+    finally:
+        for draft in drafts:
+            remove(draft)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` as indented JSON with a line end, keys in the order given."""
+    path.write_text(json.dumps(content, indent=2) + "\n")
