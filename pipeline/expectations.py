@@ -1,0 +1,128 @@
+"""What a data set must look like: Great Expectations over the tables of pipeline/features.py."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import great_expectations as gx
+import pandas as pd
+from great_expectations import expectations as expect
+from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.expectations.row_conditions import Column
+
+from pipeline.cifar10 import CHANNELS, SIDE
+from pipeline.features import CHANNEL_NAMES
+from pipeline.splits import SPLIT_NAMES
+
+# The column that names a row in a report of what is wrong with it.
+KEYS = {"images": "archive_index", "splits": "split", "parts": "part", "classes": "class_name"}
+SHOWN = 5  # offending rows that are named
+
+
+class Failure(NamedTuple):
+    """A failed expectation: why it is there, on what, what was seen, and up to five keys of offending rows."""
+
+    reason: str
+    expected: str
+    observed: Any
+    keys: list
+
+
+def expectations(params, classes: int) -> dict[str, list]:
+    """By table, the expectations; each one's notes say why it is there.
+
+    Args:
+        params: section `validate` of params.yaml.
+    """
+    near = params.tolerance
+    statistics = dict(zip(CHANNEL_NAMES, params.channel_means, strict=True))
+    statistics |= dict(zip((f"{name}_spread" for name in CHANNEL_NAMES), params.channel_spreads, strict=True))
+    red_minus_blue = params.channel_means[0] - params.channel_means[2]
+    images = [
+        _rows("training", params.train_images, "No training image was lost or added."),
+        _rows("test", params.test_images, "No test image was lost or added."),
+        expect.ExpectColumnValuesToBeUnique(column="archive_index", notes="No image is in two splits or twice in one."),
+        _between("archive_index", 0, params.train_images + params.test_images - 1, "Every image can be traced to the archive."),
+        _in_set("label", list(range(classes)), "Every label has a class name."),
+        _between("spread", params.minimum_image_spread, None, "No image is constant (all black, lost)."),
+        _between("splits_with_these_pixels", 1, 1, "No image occurs in two splits: a test image seen in training lies."),
+    ]
+    splits = [
+        expect.ExpectColumnDistinctValuesToEqualSet(
+            column="split", value_set=list(SPLIT_NAMES), notes="All three splits are there."
+        ),
+        _in_set("dtype", ["uint8"], "Pixels are bytes; scaling is the model's work."),
+        _in_set("height", [SIDE], "Images have the height that the networks expect."),
+        _in_set("width", [SIDE], "Images have the width that the networks expect."),
+        _in_set("channels", [CHANNELS], "Images have a red, a green and a blue channel."),
+    ]
+    parts = [
+        _between("lowest", 0, params.darkest, "The value range is in use: not brightened or rescaled."),
+        _between("highest", params.brightest, 255, "The value range is in use: not darkened or scaled to 0..1."),
+        *(_between(name, value - near, value + near, f"The {name.replace('_', ' ')} is that of this data set.")
+          for name, value in statistics.items()),
+        _between("red_minus_blue", red_minus_blue - near, red_minus_blue + near, "The channels are in the order red, green, blue."),
+    ]
+    imbalance = params.class_imbalance
+    balanced = [
+        _between("images", 1, None, "No class is missing."),
+        _between("relative_share", 1 - imbalance, 1 + imbalance, "The classes are balanced, so accuracy can be read as it is."),
+    ]
+    return {"images": images, "splits": splits, "parts": parts, "classes": balanced}
+
+
+def _between(column: str, low: float | None, high: float | None, notes: str):
+    return expect.ExpectColumnValuesToBeBetween(column=column, min_value=low, max_value=high, notes=notes)
+
+
+def _in_set(column: str, values: list, notes: str):
+    return expect.ExpectColumnValuesToBeInSet(column=column, value_set=values, notes=notes)
+
+
+def _rows(part: str, count: int, notes: str):
+    return expect.ExpectTableRowCountToEqual(value=count, row_condition=Column("part") == part, notes=notes)
+
+
+def check(tables: dict[str, pd.DataFrame], expected: dict[str, list], project: Path) -> tuple[int, list[Failure]]:
+    """Run every expectation and build Data Docs.
+
+    Args:
+        project: an empty folder for Great Expectations; the pages are in `data_docs_folder(project)`.
+
+    Returns:
+        How many expectations there are, and those that failed.
+    """
+    context = gx.get_context(mode="file", project_root_dir=project)
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    source = context.data_sources.add_pandas("splits")
+    results = []
+    for table, rows in tables.items():
+        batch = source.add_dataframe_asset(table).add_batch_definition_whole_dataframe("all")
+        suite = context.suites.add(gx.ExpectationSuite(table, expectations=expected[table]))
+        definition = context.validation_definitions.add(gx.ValidationDefinition(name=table, data=batch, suite=suite))
+        checkpoint = gx.Checkpoint(
+            name=table,
+            validation_definitions=[definition],
+            actions=[gx.checkpoint.UpdateDataDocsAction(name="data_docs")],
+            result_format={
+                "result_format": "SUMMARY",
+                "partial_unexpected_count": SHOWN,
+                "unexpected_index_column_names": [KEYS[table]],
+            },
+        )
+        run = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": rows})
+        results += [(table, result) for validation in run.run_results.values() for result in validation.results]
+    return len(results), [_failure(table, result) for table, result in results if not result.success]
+
+
+def data_docs_folder(project: Path) -> Path:
+    """Where Great Expectations writes its pages, index.html first."""
+    return project / "gx/uncommitted/data_docs/local_site"
+
+
+def _failure(table: str, result) -> Failure:
+    config, seen = result.expectation_config, result.result
+    limits = {key: value for key, value in config.kwargs.items() if key in ("column", "min_value", "max_value", "value", "value_set")}
+    expected = f"{config.type} on {table}: " + ", ".join(f"{key} {value}" for key, value in limits.items())
+    observed = seen.get("observed_value", seen.get("partial_unexpected_list"))
+    keys = [row[KEYS[table]] for row in seen.get("partial_unexpected_index_list") or []]
+    return Failure(config.notes, expected, observed, keys[:SHOWN])
