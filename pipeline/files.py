@@ -1,9 +1,10 @@
 """Files that appear whole or not at all, and their hashes."""
 
+import csv
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,3 +49,11 @@ def sha256_of(path: Path) -> str:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write `content` as indented JSON with a line end, keys in the order given."""
     path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows with the same keys as a table, the keys as its header."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,99 @@
+"""What a run says about where it comes from: data, parameters, code, and the DVC stages before it."""
+
+import json
+import os
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pipeline.cifar10 import data_name
+from pipeline.keras_start import without_chatter
+from pipeline.params import read_params
+
+DIGEST_LENGTH = 36  # MLflow's limit for a data set's digest; the whole hash stands in a tag
+LOCK_FILE = Path("dvc.lock")
+
+
+def data_tags(report: dict[str, Any]) -> dict[str, str]:
+    """Tags by which runs on the same data are found, from validate.json."""
+    return {"archive_sha256": report["archive_sha256"], "splits_sha256": report["splits_sha256"]}
+
+
+def code_tags() -> dict[str, str]:
+    """Git commit and whether tracked files differ from it, and the DVC experiment's name, where there are any."""
+    tags = {}
+    if commit := _git("rev-parse", "HEAD"):
+        tags |= {"git_commit": commit, "git_dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower()}
+    if experiment := os.environ.get("DVC_EXP_NAME"):
+        tags["dvc_exp_name"] = experiment
+    return tags
+
+
+def stage_tags(*stages: str) -> dict[str, str]:
+    """A tag `dvc.STAGE` for each stage before this one: its outputs' hashes from dvc.lock."""
+    if not LOCK_FILE.exists():  # run by hand, without DVC
+        return {}
+    locked = yaml.safe_load(LOCK_FILE.read_text())["stages"]
+    return {
+        f"dvc.{stage}": json.dumps({out["path"]: out["md5"] for out in locked[stage].get("outs", [])})
+        for stage in stages
+        if stage in locked
+    }
+
+
+def _git(*arguments: str) -> str:
+    """What git prints; empty where there is no git or no repository."""
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def log_setting(mlflow: Any, report: dict[str, Any]) -> None:
+    """Log all of params.yaml, and the data set with the archive's hash as its digest."""
+    from mlflow.data.http_dataset_source import HTTPDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+
+    sections = read_params()
+    mlflow.log_params({
+        f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()
+    })
+    archive = report["archive_sha256"]
+    source = HTTPDatasetSource(sections["download"]["urls"][0])
+    name = data_name(sections["download"]["name"], archive)
+    mlflow.log_input(MetaDataset(source, name, archive[:DIGEST_LENGTH]), context="training")
+
+
+def log_epoch(mlflow: Any, row: dict[str, float]) -> None:
+    """Log a row of curves.csv at its epoch, counted from 1.
+
+    MLflow's own Keras callback (3.17) does not serve: it logs each epoch's validation figures at step 0.
+    """
+    mlflow.log_metrics({name: value for name, value in row.items() if name != "epoch"}, step=int(row["epoch"]))
+
+
+def log_model(mlflow: Any, model: Any, metrics: dict[str, Any], example: np.ndarray) -> None:
+    """Log the trained Keras model with signature, input example and summary, and the figures of the kept epoch.
+
+    Args:
+        metrics: content of train.json.
+        example: uint8 (n, 32, 32, 3).
+    """
+    mlflow.log_metrics({f"best_{name}": metrics[name] for name in ("validation_accuracy", "validation_loss")})
+    import keras
+
+    lines: list[str] = []
+    model.summary(print_fn=lambda line, *_, **__: lines.append(line))
+    mlflow.log_text("\n".join(lines), "model_summary.txt")
+    signature = mlflow.models.infer_signature(example, np.asarray(model(example)))
+    requirements = [f"{name}=={version(name)}" for name in ("keras", "tensorflow", "numpy")]
+    with without_chatter():  # it predicts the example
+        keras.config.disable_interactive_logging()
+        # The TensorFlow flavour, since mlflow.keras 3.17 cannot write an input example.
+        mlflow.tensorflow.log_model(
+            model, name="model", signature=signature, input_example=example, pip_requirements=requirements
+        )
