@@ -1,5 +1,6 @@
 """What a run says about where it comes from: data, parameters, code, and the DVC stages before it."""
 
+import csv
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import yaml
 
 from pipeline.cifar10 import data_name
 from pipeline.keras_start import without_chatter
+from pipeline.models import load_model
 from pipeline.params import read_params
 
 DIGEST_LENGTH = 36  # MLflow's limit for a data set's digest; the whole hash stands in a tag
@@ -97,3 +99,17 @@ def log_model(mlflow: Any, model: Any, metrics: dict[str, Any], example: np.ndar
         mlflow.tensorflow.log_model(
             model, name="model", signature=signature, input_example=example, pip_requirements=requirements
         )
+
+
+def restore(mlflow: Any, report: dict[str, Any], model: Path, metrics: Path, curves: Path, example: np.ndarray) -> None:
+    """Log what a training left on disk, into a run that was opened after it.
+
+    Args:
+        report: content of validate.json.
+        example: uint8 (n, 32, 32, 3).
+    """
+    log_setting(mlflow, report)
+    with curves.open(newline="") as file:
+        for row in csv.DictReader(file):
+            log_epoch(mlflow, {name: float(value) for name, value in row.items()})
+    log_model(mlflow, load_model(model), json.loads(metrics.read_text()), example)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.cifar10 import CHANNELS, SIDE
+from pipeline.errors import PipelineError
+from pipeline.keras_start import start_keras
 
 if TYPE_CHECKING:
     import keras
@@ -79,3 +81,16 @@ def _number_ids(node: Any, numbers: dict[int, int]) -> Any:
         key: numbers.setdefault(value, len(numbers)) if key == "shared_object_id" else _number_ids(value, numbers)
         for key, value in node.items()
     }
+
+
+def load_model(path: Path) -> "keras.Model":
+    """Read a .keras file.
+
+    Raises:
+        PipelineError: the file is absent or damaged.
+    """
+    keras = start_keras()
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # a damaged file can raise anything
+        raise PipelineError(f"cannot read the model {path}: {error}. `dvc repro --force train` makes it anew.") from None

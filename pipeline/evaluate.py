@@ -1,0 +1,147 @@
+"""Evaluate stage: the only report on the test split, every image scored once."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from pipeline.files import sha256_of, whole, write_csv, write_json
+from pipeline.models import load_model
+from pipeline.params import Params, run_stage
+from pipeline.pictures import captioned_grid
+from pipeline.splits import Split, read_split, require_validated
+
+BATCH_SIZE = 250  # images
+RIGHT, WRONG = "#1a7f37", "#cf222e"  # colours of captions
+
+
+class EvaluateParams(Params):
+    pictures: int = Field(gt=0, le=400)
+
+
+def evaluate(
+    params: EvaluateParams,
+    model: Path,
+    test: Path,
+    report: Path,
+    train_metrics: Path,
+    curves: Path,
+    contact_sheet: Path,
+    metrics: Path,
+    predictions: Path,
+    pictures: Path,
+) -> None:
+    """Score the model on the test split; write figures, per-image predictions and a folder of pictures."""
+    approved = require_validated(report, test)
+    from pipeline import lineage, tracking
+
+    split = read_split(test)
+    tags = lineage.data_tags(approved) | lineage.code_tags() | lineage.stage_tags("train")
+    restore = partial(
+        lineage.restore, report=approved, model=model, metrics=train_metrics, curves=curves, example=split.images[:2]
+    )
+    with tracking.run_of_model(sha256_of(model), tags, restore) as mlflow:
+        scores = load_model(model).predict(split.images, batch_size=BATCH_SIZE, verbose=0)  # (n, classes)
+        figures = measure(split.labels, scores.argmax(1), split.class_names.tolist())
+        with whole(metrics, predictions, pictures) as (metrics_draft, predictions_draft, pictures_draft):
+            write_json(metrics_draft, figures)
+            write_csv(predictions_draft, prediction_rows(split, scores))
+            draw(split, scores, params.pictures, pictures_draft)
+        with tracking.explained():
+            mlflow.log_metrics(flat(figures))
+            mlflow.log_artifact(predictions)
+            mlflow.log_artifact(contact_sheet, "pictures")
+            mlflow.log_artifacts(pictures, "pictures")
+    print(
+        f"evaluate: accuracy {figures['accuracy']:.4f} (95 % interval {figures['accuracy_low']:.4f} to "
+        f"{figures['accuracy_high']:.4f}) on {figures['images']:,} test images, macro F1 {figures['macro_f1']:.4f}"
+    )
+
+
+def measure(labels: np.ndarray, predicted: np.ndarray, class_names: list[str]) -> dict[str, Any]:
+    """Accuracy with its 95 % Wilson interval, macro F1, and precision, recall and F1 by class.
+
+    Args:
+        labels, predicted: whole numbers (n,), 0 to classes - 1.
+    """
+    from scipy.stats import binomtest
+    from sklearn.metrics import precision_recall_fscore_support
+
+    correct, images = int((labels == predicted).sum()), len(labels)
+    interval = binomtest(correct, images).proportion_ci(0.95, method="wilson")
+    by_class = precision_recall_fscore_support(labels, predicted, labels=range(len(class_names)), zero_division=0)
+    columns = {
+        name: dict(zip(class_names, map(float, column), strict=True))
+        for name, column in zip(("precision", "recall", "f1"), by_class, strict=False)
+    }
+    return {
+        "accuracy": correct / images,
+        "accuracy_low": float(interval.low),
+        "accuracy_high": float(interval.high),
+        "macro_f1": float(np.mean(by_class[2])),
+        "images": images,
+        **columns,
+    }
+
+
+def flat(figures: dict[str, Any]) -> dict[str, float]:
+    """As MLflow names them: `test_accuracy`, `test_recall/cat`."""
+    metrics = {}
+    for name, value in figures.items():
+        items = {f"test_{name}/{key}": number for key, number in value.items()} if isinstance(value, dict) else {f"test_{name}": value}
+        metrics |= items
+    return metrics
+
+
+def prediction_rows(split: Split, scores: np.ndarray) -> list[dict[str, Any]]:
+    """One row per test image: archive_index, actual and predicted class name, probability of the predicted class."""
+    names = split.class_names
+    return [
+        {"archive_index": int(index), "actual": names[label], "predicted": names[row.argmax()], "probability": f"{row.max():.6f}"}
+        for index, label, row in zip(split.archive_index, split.labels, scores, strict=True)
+    ]
+
+
+def draw(split: Split, scores: np.ndarray, count: int, folder: Path) -> None:
+    """Write confusion_matrix.png, predictions.png (evenly over the split) and mistakes.png (most confident first)."""
+    folder.mkdir()
+    predicted = scores.argmax(1)
+    wrong = np.flatnonzero(predicted != split.labels)
+    chosen = {
+        "predictions": np.linspace(0, len(predicted) - 1, min(count, len(predicted)), dtype=int),
+        "mistakes": wrong[np.argsort(-scores.max(1)[wrong], kind="stable")][:count],
+    }
+    for name, indices in chosen.items():
+        names = split.class_names
+        captions = [
+            (f"{names[predicted[i]]} {scores[i].max():.0%}", "" if predicted[i] == split.labels[i] else f"is {names[split.labels[i]]}")
+            for i in indices
+        ]
+        colours = [RIGHT if predicted[i] == split.labels[i] else WRONG for i in indices]
+        captioned_grid(split.images[indices], captions, colours).save(folder / f"{name}.png")
+    draw_confusion(split.labels, predicted, split.class_names.tolist(), folder / "confusion_matrix.png")
+
+
+def draw_confusion(labels: np.ndarray, predicted: np.ndarray, class_names: list[str], path: Path) -> None:
+    """Counts by actual class (rows) and predicted class (columns), shaded by share of the row."""
+    from matplotlib.figure import Figure
+    from sklearn.metrics import confusion_matrix
+
+    counts = confusion_matrix(labels, predicted, labels=range(len(class_names)))
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure = Figure(figsize=(7.5, 7), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="predicted", ylabel="actual", title="Test images by actual and predicted class")
+    axes.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right")
+    axes.set_yticks(range(len(class_names)), class_names)
+    for row, column in np.ndindex(*counts.shape):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=9)
+    figure.savefig(path, dpi=110, metadata={"Software": None})  # no version in it: equal figures, equal bytes
+
+
+if __name__ == "__main__":
+    run_stage(evaluate, EvaluateParams)
