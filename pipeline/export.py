@@ -21,7 +21,7 @@ BATCH_SIZES = (1, 7, 256)  # single images, an odd batch, throughput
 
 
 class ExportParams(Params):
-    opset: int = Field(ge=13, le=23)
+    opset: int = Field(ge=13, le=18)  # what tf2onnx writes
 
 
 def export(
