@@ -119,6 +119,8 @@ def _read_members(path: Path) -> dict[str, bytes]:
                 name = PurePosixPath(member.name).name
                 if member.isfile() and BATCH_NAME.fullmatch(name):
                     members[name] = tar.extractfile(member).read()
+            while tar.fileobj.read(1 << 20):  # to the end, where gzip keeps its checksum
+                pass
     except FileNotFoundError:
         raise PipelineError(f"there is no {path}. `dvc repro` downloads it.") from None
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:

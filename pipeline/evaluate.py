@@ -90,7 +90,11 @@ def flat(figures: dict[str, Any]) -> dict[str, float]:
     """As MLflow names them: `test_accuracy`, `test_recall/cat`."""
     metrics = {}
     for name, value in figures.items():
-        items = {f"test_{name}/{key}": number for key, number in value.items()} if isinstance(value, dict) else {f"test_{name}": value}
+        items = (
+            {f"test_{name}/{key}": number for key, number in value.items()}
+            if isinstance(value, dict)
+            else {f"test_{name}": value}
+        )
         metrics |= items
     return metrics
 
@@ -99,7 +103,12 @@ def prediction_rows(split: Split, scores: np.ndarray) -> list[dict[str, Any]]:
     """One row per test image: archive_index, actual and predicted class name, probability of the predicted class."""
     names = split.class_names
     return [
-        {"archive_index": int(index), "actual": names[label], "predicted": names[row.argmax()], "probability": f"{row.max():.6f}"}
+        {
+            "archive_index": int(index),
+            "actual": names[label],
+            "predicted": names[row.argmax()],
+            "probability": f"{row.max():.6f}",
+        }
         for index, label, row in zip(split.archive_index, split.labels, scores, strict=True)
     ]
 
@@ -116,7 +125,10 @@ def draw(split: Split, scores: np.ndarray, count: int, folder: Path) -> None:
     for name, indices in chosen.items():
         names = split.class_names
         captions = [
-            (f"{names[predicted[i]]} {scores[i].max():.0%}", "" if predicted[i] == split.labels[i] else f"is {names[split.labels[i]]}")
+            (
+                f"{names[predicted[i]]} {scores[i].max():.0%}",
+                "" if predicted[i] == split.labels[i] else f"is {names[split.labels[i]]}",
+            )
             for i in indices
         ]
         colours = [RIGHT if predicted[i] == split.labels[i] else WRONG for i in indices]

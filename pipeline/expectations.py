@@ -34,17 +34,24 @@ def expectations(params, classes: int) -> dict[str, list]:
         params: section `validate` of params.yaml.
     """
     near = params.tolerance
-    statistics = dict(zip(CHANNEL_NAMES, params.channel_means, strict=True))
-    statistics |= dict(zip((f"{name}_spread" for name in CHANNEL_NAMES), params.channel_spreads, strict=True))
+    means = zip(CHANNEL_NAMES, params.channel_means, strict=True)
+    spreads = zip(CHANNEL_NAMES, params.channel_spreads, strict=True)
     red_minus_blue = params.channel_means[0] - params.channel_means[2]
     images = [
         _rows("training", params.train_images, "No training image was lost or added."),
         _rows("test", params.test_images, "No test image was lost or added."),
         expect.ExpectColumnValuesToBeUnique(column="archive_index", notes="No image is in two splits or twice in one."),
-        _between("archive_index", 0, params.train_images + params.test_images - 1, "Every image can be traced to the archive."),
+        _between(
+            "archive_index",
+            0,
+            params.train_images + params.test_images - 1,
+            "Every image can be traced to the archive.",
+        ),
         _in_set("label", list(range(classes)), "Every label has a class name."),
         _between("spread", params.minimum_image_spread, None, "No image is constant (all black, lost)."),
-        _between("splits_with_these_pixels", 1, 1, "No image occurs in two splits: a test image seen in training lies."),
+        _between(
+            "splits_with_these_pixels", 1, 1, "No image occurs in two splits: a test image seen in training lies."
+        ),
     ]
     splits = [
         expect.ExpectColumnDistinctValuesToEqualSet(
@@ -58,20 +65,29 @@ def expectations(params, classes: int) -> dict[str, list]:
     parts = [
         _between("lowest", 0, params.darkest, "The value range is in use: not brightened or rescaled."),
         _between("highest", params.brightest, 255, "The value range is in use: not darkened or scaled to 0..1."),
-        *(_between(name, value - near, value + near, f"The {name.replace('_', ' ')} is that of this data set.")
-          for name, value in statistics.items()),
-        _between("red_minus_blue", red_minus_blue - near, red_minus_blue + near, "The channels are in the order red, green, blue."),
+        *(_near(name, value, near, f"The mean of {name} is this data set's.") for name, value in means),
+        *(_near(f"{name}_spread", value, near, f"The spread of {name} is this data set's.") for name, value in spreads),
+        _near("red_minus_blue", red_minus_blue, near, "The channels are in the order red, green, blue."),
     ]
     imbalance = params.class_imbalance
     balanced = [
         _between("images", 1, None, "No class is missing."),
-        _between("relative_share", 1 - imbalance, 1 + imbalance, "The classes are balanced, so accuracy can be read as it is."),
+        _between(
+            "relative_share",
+            1 - imbalance,
+            1 + imbalance,
+            "The classes are balanced, so accuracy can be read as it is.",
+        ),
     ]
     return {"images": images, "splits": splits, "parts": parts, "classes": balanced}
 
 
 def _between(column: str, low: float | None, high: float | None, notes: str):
     return expect.ExpectColumnValuesToBeBetween(column=column, min_value=low, max_value=high, notes=notes)
+
+
+def _near(column: str, value: float, tolerance: float, notes: str):
+    return _between(column, round(value - tolerance, 6), round(value + tolerance, 6), notes)
 
 
 def _in_set(column: str, values: list, notes: str):
@@ -121,8 +137,14 @@ def data_docs_folder(project: Path) -> Path:
 
 def _failure(table: str, result) -> Failure:
     config, seen = result.expectation_config, result.result
-    limits = {key: value for key, value in config.kwargs.items() if key in ("column", "min_value", "max_value", "value", "value_set")}
+    limits = {
+        key: value
+        for key, value in config.kwargs.items()
+        if key in ("column", "min_value", "max_value", "value", "value_set")
+    }
     expected = f"{config.type} on {table}: " + ", ".join(f"{key} {value}" for key, value in limits.items())
     observed = seen.get("observed_value", seen.get("partial_unexpected_list"))
+    if isinstance(observed, list):
+        observed = ", ".join(f"{value:.6g}" if isinstance(value, float) else str(value) for value in observed[:SHOWN])
     keys = [row[KEYS[table]] for row in seen.get("partial_unexpected_index_list") or []]
     return Failure(config.notes, expected, observed, keys[:SHOWN])

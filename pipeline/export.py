@@ -25,7 +25,14 @@ class ExportParams(Params):
 
 
 def export(
-    params: ExportParams, model: Path, test: Path, report: Path, train_metrics: Path, curves: Path, onnx_model: Path, metrics: Path
+    params: ExportParams,
+    model: Path,
+    test: Path,
+    report: Path,
+    train_metrics: Path,
+    curves: Path,
+    onnx_model: Path,
+    metrics: Path,
 ) -> None:
     """Write the ONNX file and the figures of its proof.
 

@@ -26,18 +26,20 @@ def image_table(splits: dict[str, Split]) -> pd.DataFrame:
 def _measure(name: str, split: Split) -> pd.DataFrame:
     blocks = [split.images[start : start + BLOCK] for start in range(0, len(split.images), BLOCK)]
     means, squares = (np.concatenate(part) for part in zip(*map(_moments, blocks), strict=True))
-    return pd.DataFrame({
-        "archive_index": split.archive_index,
-        "split": name,
-        "part": "test" if name == "test" else "training",
-        "label": split.labels.astype(int),
-        **dict(zip(CHANNEL_NAMES, means.T, strict=True)),
-        **{f"{channel}_square": column for channel, column in zip(CHANNEL_NAMES, squares.T, strict=True)},
-        "lowest": split.images.min(axis=(1, 2, 3)),
-        "highest": split.images.max(axis=(1, 2, 3)),
-        "spread": np.sqrt(np.maximum(squares.mean(1) - means.mean(1) ** 2, 0)),
-        "pixels": [hash(image.tobytes()) for image in split.images],
-    })
+    return pd.DataFrame(
+        {
+            "archive_index": split.archive_index,
+            "split": name,
+            "part": "test" if name == "test" else "training",
+            "label": split.labels.astype(int),
+            **dict(zip(CHANNEL_NAMES, means.T, strict=True)),
+            **{f"{channel}_square": column for channel, column in zip(CHANNEL_NAMES, squares.T, strict=True)},
+            "lowest": split.images.min(axis=(1, 2, 3)),
+            "highest": split.images.max(axis=(1, 2, 3)),
+            "spread": np.sqrt(np.maximum(squares.mean(1) - means.mean(1) ** 2, 0)),
+            "pixels": [hash(image.tobytes()) for image in split.images],
+        }
+    )
 
 
 def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -49,11 +51,13 @@ def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def split_table(splits: dict[str, Split]) -> pd.DataFrame:
     """One row per split. Columns: split, images, dtype, height, width, channels."""
-    return pd.DataFrame([
-        dict(zip(("split", "images", "height", "width", "channels"), (name, *split.images.shape), strict=True))
-        | {"dtype": str(split.images.dtype)}
-        for name, split in splits.items()
-    ])
+    return pd.DataFrame(
+        [
+            dict(zip(("split", "images", "height", "width", "channels"), (name, *split.images.shape), strict=True))
+            | {"dtype": str(split.images.dtype)}
+            for name, split in splits.items()
+        ]
+    )
 
 
 def part_table(images: pd.DataFrame) -> pd.DataFrame:
@@ -76,7 +80,12 @@ def class_table(images: pd.DataFrame, class_names: np.ndarray) -> pd.DataFrame:
     counts = pd.crosstab(images["part"], images["label"]).reindex(columns=range(len(class_names)), fill_value=0)
     shares = counts.div(counts.sum(axis=1) / len(class_names), axis=0)
     rows = [
-        {"part": part, "class_name": str(name), "images": counts.at[part, label], "relative_share": shares.at[part, label]}
+        {
+            "part": part,
+            "class_name": str(name),
+            "images": counts.at[part, label],
+            "relative_share": shares.at[part, label],
+        }
         for part in counts.index
         for label, name in enumerate(class_names)
     ]

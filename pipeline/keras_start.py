@@ -10,7 +10,9 @@ from typing import Any
 
 # Notes and warnings of start-up, and two errors that are none: this machine has no NVIDIA driver
 # (303), and tf.data under op determinism meets an attribute that it ignores.
-CHATTER = re.compile(r"WARNING: All log messages before absl|[IW]\d{4} |E\d{4} .*(cuInit.*\(303\)|NodeDef mentions attribute)")
+CHATTER = re.compile(
+    r"WARNING: All log messages before absl|[IW]\d{4} |E\d{4} .*(cuInit.*\(303\)|NodeDef mentions attribute)"
+)
 
 
 def start_keras() -> Any:

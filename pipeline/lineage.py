@@ -17,6 +17,7 @@ from pipeline.models import load_model
 from pipeline.params import read_params
 
 DIGEST_LENGTH = 36  # MLflow's limit for a data set's digest; the whole hash stands in a tag
+LIBRARIES = ("keras", "tensorflow", "numpy", "onnx", "tf2onnx", "onnxruntime")
 LOCK_FILE = Path("dvc.lock")
 
 
@@ -26,10 +27,13 @@ def data_tags(report: dict[str, Any]) -> dict[str, str]:
 
 
 def code_tags() -> dict[str, str]:
-    """Git commit and whether tracked files differ from it, and the DVC experiment's name, where there are any."""
-    tags = {}
+    """Library versions; git commit, whether tracked files differ from it, and DVC experiment's name, where there are any."""
+    tags = {f"library.{name}": version(name) for name in LIBRARIES}
     if commit := _git("rev-parse", "HEAD"):
-        tags |= {"git_commit": commit, "git_dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower()}
+        tags |= {
+            "git_commit": commit,
+            "git_dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower(),
+        }
     if experiment := os.environ.get("DVC_EXP_NAME"):
         tags["dvc_exp_name"] = experiment
     return tags
@@ -61,9 +65,7 @@ def log_setting(mlflow: Any, report: dict[str, Any]) -> None:
     from mlflow.data.meta_dataset import MetaDataset
 
     sections = read_params()
-    mlflow.log_params({
-        f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()
-    })
+    mlflow.log_params({f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()})
     archive = report["archive_sha256"]
     source = HTTPDatasetSource(sections["download"]["urls"][0])
     name = data_name(sections["download"]["name"], archive)

@@ -34,18 +34,21 @@ def basic(classes: int) -> "keras.Model":
     """
     from keras import Sequential, layers
 
-    return Sequential([
-        layers.Input((SIDE, SIDE, CHANNELS), dtype="uint8", name="image"),
-        layers.Rescaling(1 / 255),  # (n, 32, 32, 3), 0 to 1
-        layers.Conv2D(32, 3, activation="relu"),  # (n, 30, 30, 32)
-        layers.MaxPooling2D(2),  # (n, 15, 15, 32)
-        layers.Conv2D(64, 3, activation="relu"),  # (n, 13, 13, 64)
-        layers.MaxPooling2D(2),  # (n, 6, 6, 64)
-        layers.Conv2D(64, 3, activation="relu"),  # (n, 4, 4, 64)
-        layers.Flatten(),  # (n, 1024)
-        layers.Dense(64, activation="relu"),
-        layers.Dense(classes, activation="softmax", name="probabilities"),
-    ], name="basic")
+    return Sequential(
+        [
+            layers.Input((SIDE, SIDE, CHANNELS), dtype="uint8", name="image"),
+            layers.Rescaling(1 / 255),  # (n, 32, 32, 3), 0 to 1
+            layers.Conv2D(32, 3, activation="relu"),  # (n, 30, 30, 32)
+            layers.MaxPooling2D(2),  # (n, 15, 15, 32)
+            layers.Conv2D(64, 3, activation="relu"),  # (n, 13, 13, 64)
+            layers.MaxPooling2D(2),  # (n, 6, 6, 64)
+            layers.Conv2D(64, 3, activation="relu"),  # (n, 4, 4, 64)
+            layers.Flatten(),  # (n, 1024)
+            layers.Dense(64, activation="relu"),
+            layers.Dense(classes, activation="softmax", name="probabilities"),
+        ],
+        name="basic",
+    )
 
 
 NETWORKS = {
@@ -93,4 +96,6 @@ def load_model(path: Path) -> "keras.Model":
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # a damaged file can raise anything
-        raise PipelineError(f"cannot read the model {path}: {error}. `dvc repro --force train` makes it anew.") from None
+        raise PipelineError(
+            f"cannot read the model {path}: {error}. `dvc repro --force train` makes it anew."
+        ) from None

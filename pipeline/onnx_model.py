@@ -35,7 +35,10 @@ def to_onnx(model: Any, opset: int, class_names: list[str], facts: dict[str, Any
     function = tf.function(lambda image: {OUTPUT: model(image, training=False)})
     proto, _ = tf2onnx.convert.from_function(function, [tf.TensorSpec(shape, tf.uint8, name=INPUT)], opset=opset)
     proto = onnx.helper.make_model(
-        simplify(proto), ir_version=proto.ir_version, producer_name="tf2onnx", producer_version=tf2onnx.__version__,
+        simplify(proto),
+        ir_version=proto.ir_version,
+        producer_name="tf2onnx",
+        producer_version=tf2onnx.__version__,
         opset_imports=[onnx.helper.make_opsetid("", opset)],
     )
     _rename(proto.graph)

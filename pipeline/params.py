@@ -1,5 +1,6 @@
 """params.yaml: strictly checked, one section per stage."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ PARAMS_FILE = Path("params.yaml")
 class Params(BaseModel):
     """A section of params.yaml: frozen, unknown keys refused, types strict (text is no number)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     @classmethod
     def of_section(cls, name: str, content: Any) -> Self:
@@ -29,7 +30,9 @@ class Params(BaseModel):
             return cls.model_validate(content)
         except ValidationError as error:
             lines = "\n".join(f"  {line}" for line in map(_explain(name), error.errors()))
-            raise PipelineError(f"params.yaml has a wrong value:\n{lines}\nEdit params.yaml, then run `dvc repro`.") from None
+            raise PipelineError(
+                f"params.yaml has a wrong value:\n{lines}\nEdit params.yaml, then run `dvc repro`."
+            ) from None
 
 
 def _explain(section: str) -> Callable[[Any], str]:
@@ -39,7 +42,7 @@ def _explain(section: str) -> Callable[[Any], str]:
             return f"{key} is missing: add it"
         if error["type"] == "extra_forbidden":
             return f"{key} is unknown: remove it, or correct its name"
-        message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        message = re.sub(r"^(Value error,|Input|List|String) ", "", error["msg"])
         hint = _number_hint(error["input"])
         return f"{key} is {error['input']!r}, but it {message}{hint}"
 
@@ -63,7 +66,9 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise PipelineError(f"{path} is not YAML: {error}. Mend that line, then run `dvc repro`.") from None
     if not isinstance(content, dict):
-        raise PipelineError(f"{path} must hold one section per stage, got {content!r}. `git checkout {path}` restores it.")
+        raise PipelineError(
+            f"{path} must hold one section per stage, got {content!r}. `git checkout {path}` restores it."
+        )
     return content
 
 

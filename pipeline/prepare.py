@@ -29,7 +29,13 @@ def prepare(
         for draft, split in zip(drafts, splits, strict=True):
             write_split(draft, split)
         contact_sheet(splits[0]).save(picture, "PNG")
-    print("prepare: " + ", ".join(f"{len(split.labels):,} {path.stem}" for split, path in zip(splits, (train, validation, test), strict=True)) + " images")
+    print(
+        "prepare: "
+        + ", ".join(
+            f"{len(split.labels):,} {path.stem}" for split, path in zip(splits, (train, validation, test), strict=True)
+        )
+        + " images"
+    )
 
 
 def choose_validation(labels: np.ndarray, classes: int, params: PrepareParams) -> np.ndarray:
@@ -73,7 +79,9 @@ def split_archive(data: Archive, held_back: np.ndarray, sha256: str) -> tuple[Sp
     position = np.arange(len(held_back) + len(data.test_labels), dtype=np.int32)
 
     def part(chosen: np.ndarray) -> Split:
-        return Split(data.train_images[chosen], data.train_labels[chosen], position[: len(chosen)][chosen], names, sha256)
+        return Split(
+            data.train_images[chosen], data.train_labels[chosen], position[: len(chosen)][chosen], names, sha256
+        )
 
     test = Split(data.test_images, data.test_labels, position[len(held_back) :], names, sha256)
     return part(~held_back), part(held_back), test

@@ -46,7 +46,9 @@ def read_split(path: Path) -> Split:
         with np.load(path, allow_pickle=False) as content:
             fields = {name: content[name] for name in Split._fields}
     except Exception as error:  # a damaged file can raise anything
-        raise PipelineError(f"cannot read the split {path}: {error}. `dvc repro --force prepare` makes it anew.") from None
+        raise PipelineError(
+            f"cannot read the split {path}: {error}. `dvc repro --force prepare` makes it anew."
+        ) from None
     return Split(**{**fields, "archive_sha256": str(fields["archive_sha256"])})
 
 

@@ -181,7 +181,10 @@ def run_of_model(model_sha256: str, tags: dict[str, str], restore: Callable[[Any
         with explained():
             mlflow.set_tags(tags)
             if not found:
-                mlflow.set_tag("mlflow.note.content", "Opened after training: its own run is lost, or the model comes from DVC's cache.")
+                mlflow.set_tag(
+                    "mlflow.note.content",
+                    "Opened after training: its own run is lost, or the model comes from DVC's cache.",
+                )
                 restore(mlflow)
                 mlflow.set_tag(MODEL_TAG, model_sha256)
         yield mlflow

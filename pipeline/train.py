@@ -34,7 +34,14 @@ class TrainParams(Params):
 
 
 def train(
-    params: TrainParams, training: Path, validation: Path, report: Path, model: Path, metrics: Path, timing: Path, curves: Path
+    params: TrainParams,
+    training: Path,
+    validation: Path,
+    report: Path,
+    model: Path,
+    metrics: Path,
+    timing: Path,
+    curves: Path,
 ) -> None:
     """Fit the network; write the epoch best on validation, its figures, the wall time and the learning curves.
 
@@ -49,7 +56,10 @@ def train(
     with tracking.training_run(tags | {"model": params.model}) as (mlflow, record):
         record(lineage.log_setting, mlflow, approved)
         splits = read_split(training), read_split(validation)
-        print(f"train: {params.model}, {len(splits[0].labels):,} images, {len(splits[1].labels):,} for validation", flush=True)
+        print(
+            f"train: {params.model}, {len(splits[0].labels):,} images, {len(splits[1].labels):,} for validation",
+            flush=True,
+        )
         fitted, rows, seconds = fit(params, *splits, lambda row: record(lineage.log_epoch, mlflow, row))
         best = max(rows, key=lambda row: row["validation_accuracy"])  # of equals, the first
         figures = {
@@ -104,7 +114,10 @@ def fit(
         renamed = {name.replace("val_", "validation_"): value for name, value in logs.items()}
         rows.append({"epoch": epoch + 1} | {name: renamed[name] for name in FIGURES})
         if not sys.stdout.isatty():  # where Keras draws no progress bar
-            print(f"epoch {epoch + 1}/{epochs}  " + "  ".join(f"{name} {rows[-1][name]:.4f}" for name in FIGURES), flush=True)
+            print(
+                f"epoch {epoch + 1}/{epochs}  " + "  ".join(f"{name} {rows[-1][name]:.4f}" for name in FIGURES),
+                flush=True,
+            )
         report_epoch(rows[-1])
 
     start = time.perf_counter()

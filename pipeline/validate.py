@@ -52,15 +52,18 @@ def validate(params: ValidateParams, train: Path, validation: Path, test: Path, 
         count, failures = check(tables, expectations(params, len(class_names)), Path(project))
         data_docs_folder(Path(project)).replace(docs_draft)
         hashes = {name: sha256_of(path) for name, path in paths.items()}
-        write_json(report_draft, {
-            "success": not failures,
-            "expectations": count,
-            "failed": len(failures),
-            "images": len(images),
-            "archive_sha256": splits["train"].archive_sha256,
-            "splits_sha256": combined_sha256(hashes),
-            "splits": hashes,
-        })
+        write_json(
+            report_draft,
+            {
+                "success": not failures,
+                "expectations": count,
+                "failed": len(failures),
+                "images": len(images),
+                "archive_sha256": splits["train"].archive_sha256,
+                "splits_sha256": combined_sha256(hashes),
+                "splits": hashes,
+            },
+        )
     if failures:
         raise PipelineError(_explain(failures, count, data_docs))
     print(f"validate: {len(images):,} images meet all {count} expectations; see {data_docs}/index.html")

@@ -1,0 +1,53 @@
+# Needs Python 3.11, 3.12 or 3.13 and make; everything else goes into .venv/. `make help` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
+EXTRAS ?=
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export GX_ANALYTICS_ENABLED := false
+
+.PHONY: help setup demo repro export test lint bench lock
+
+help: ## list the targets
+	@echo "usage: make TARGET"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+setup: .venv/installed ## make .venv/ alone; EXTRAS=s3,postgres adds extras of pyproject.toml
+ifneq ($(EXTRAS),)
+	@sed -e '/^ *--hash/d' -e 's/ *\\$$//' requirements.lock > .venv/constraints.txt
+	@pip install --quiet --constraint .venv/constraints.txt '.[$(EXTRAS)]'
+endif
+
+.venv/installed: requirements.lock
+	@test -n "$(PYTHON)" || { echo "setup: found no Python 3.11, 3.12 or 3.13. Install one, or name it: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@.venv/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	@echo "setup: installing the locked packages into .venv/ (2.7 GB; 1 to 10 minutes)"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@touch .venv/installed
+
+demo: .venv/installed ## run the whole pipeline on generated images, offline, in .demo/
+	@python -m pipeline.demo .demo
+
+repro: .venv/installed ## run the pipeline on CIFAR-10: check params.yaml, then `dvc repro`
+	@python -m pipeline.check_params
+	@dvc repro
+
+export: .venv/installed ## register the best tracked model and write its bundle to dist/
+	@python -m pipeline.release reports/metrics/validate.json dist
+
+test: .venv/installed ## run the tests
+	@python -m pytest
+
+lint: .venv/installed ## check style and formatting
+	@ruff check .
+	@ruff format --check .
+
+bench: .venv/installed ## measure, and write the figures to benchmarks/ and README.md; ARCHIVE=path names the data
+	@python -m benchmarks.run $(if $(ARCHIVE),"$(ARCHIVE)")
+
+lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate --upgrade --quiet --output-file requirements.lock

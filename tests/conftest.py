@@ -1,0 +1,96 @@
+"""What several test files need: small archives and splits of generated images, and a way to run a stage as users do."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from pipeline.files import sha256_of, write_json
+from pipeline.generated import CLASS_NAMES, generate, write_archive
+from pipeline.splits import SPLIT_NAMES, Split, combined_sha256, write_split
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _no_outer_settings(monkeypatch):
+    """Tests must not write to the MLflow store of whoever runs them."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "DVC_EXP_NAME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory):
+    """An archive of 5 x 100 training and 100 test images."""
+    path = tmp_path_factory.mktemp("archive") / "generated.tar.gz"
+    write_archive(path, images_per_batch=100, seed=1)
+    return path
+
+
+@pytest.fixture
+def splits(tmp_path):
+    """Paths of three small splits, and of a validate.json that approves of them."""
+    images, labels = generate(600, seed=2)
+    position = np.arange(600, dtype=np.int32)
+    paths = {}
+    for name, part in zip(SPLIT_NAMES, (slice(0, 400), slice(400, 500), slice(500, 600)), strict=True):
+        paths[name] = tmp_path / f"{name}.npz"
+        write_split(paths[name], Split(images[part], labels[part], position[part], np.array(CLASS_NAMES), "ab" * 32))
+    return paths | {"report": approve(tmp_path / "validate.json", paths)}
+
+
+def approve(report, paths):
+    """Write a validate.json that says success for these files."""
+    hashes = {name: sha256_of(path) for name, path in paths.items()}
+    facts = {"success": True, "archive_sha256": "ab" * 32, "splits_sha256": combined_sha256(hashes), "splits": hashes}
+    write_json(report, facts)
+    return report
+
+
+@pytest.fixture
+def project(tmp_path, archive):
+    """A copy of the project with params for the small archive, for `python -m pipeline.STAGE` and DVC."""
+    folder = tmp_path / "a project"
+    folder.mkdir()
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    shutil.copytree(ROOT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["download"] |= {
+        "name": "generated",
+        "sha256": sha256_of(archive),
+        "urls": [archive.as_uri()],
+        "patience": 1.0,
+    }
+    params["prepare"]["validation_images"] = 100
+    params["validate"] |= {"train_images": 500, "test_images": 100, "class_imbalance": 0.5}
+    params["validate"] |= {"channel_means": [0.5, 0.45, 0.42], "channel_spreads": [0.3, 0.3, 0.3], "tolerance": 0.1}
+    params["train"] |= {"epochs": 1}
+    params["evaluate"] |= {"pictures": 4}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    return folder
+
+
+def run(folder, *command, **environment):
+    """Run `python -m ...` in `folder` with this Python; the completed process with its output as text."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, command)],
+        cwd=folder,
+        env=os.environ | {"PATH": path} | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def set_params(folder, **sections):
+    """Change values in the project's params.yaml: set_params(project, train={"epochs": 3})."""
+    path = folder / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    for name, values in sections.items():
+        params[name] |= values
+    path.write_text(yaml.safe_dump(params))

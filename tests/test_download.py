@@ -1,0 +1,322 @@
+"""The downloader against servers on loopback that behave as badly as real ones."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from conftest import ROOT, run, set_params
+
+from pipeline.download import DownloadParams, download
+from pipeline.errors import PipelineError
+
+BODY = bytes(range(256)) * 4096  # 1 MiB
+SHA256 = sha256(BODY).hexdigest()
+
+
+class Mirror(BaseHTTPRequestHandler):
+    """Serves BODY with Range support; a test replaces `answer` to misbehave."""
+
+    def do_GET(self):
+        self.server.asked.append(self.headers.get("Range"))
+        self.server.answer(self)
+
+    def log_message(self, *_):
+        pass
+
+    def send(self, status, body, **headers):
+        self.send_response(status)
+        for name, value in ({"Content-Length": len(body)} | headers).items():
+            self.send_header(name.replace("_", "-"), str(value))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def offset(self):
+        return int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1])
+
+
+def good(request, body=BODY):
+    start = request.offset()
+    if start >= len(body):
+        return request.send(416, b"")
+    return request.send(206, body[start:], Content_Range=f"bytes {start}-{len(body) - 1}/{len(body)}")
+
+
+@contextmanager
+def mirror(answer=good):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
+    server.answer, server.asked = answer, []
+    server.url = f"http://127.0.0.1:{server.server_port}/archive.tar.gz"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def params(*urls, **changes):
+    settings = {"sha256": SHA256, "name": None, "minimum_speed": 0, "patience": 0.5, "attempts": 2}
+    return DownloadParams(urls=list(urls), **settings | changes)
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / "raw" / "archive.tar.gz"
+
+
+def partial(target):
+    return target.with_name(f".{SHA256}.partial")
+
+
+def leave_partial(target, content):
+    target.parent.mkdir()
+    partial(target).write_bytes(content)
+
+
+def test_the_file_arrives_whole_and_nothing_else_stays(target):
+    with mirror() as server:
+        download(params(server.url), target)
+    assert target.read_bytes() == BODY
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_file_url_with_a_space_is_copied(target, tmp_path):
+    (tmp_path / "my file.tar.gz").write_bytes(BODY)
+    download(params((tmp_path / "my file.tar.gz").as_uri()), target)
+    assert target.read_bytes() == BODY
+
+
+def test_a_file_that_has_the_hash_is_not_fetched_again(target):
+    target.parent.mkdir()
+    target.write_bytes(BODY)
+    with mirror() as server:
+        download(params(server.url), target)
+        assert server.asked == []
+
+
+def test_another_file_in_its_place_is_moved_aside_not_lost(target):
+    target.parent.mkdir()
+    target.write_bytes(b"the user's own")
+    with pytest.raises(PipelineError):
+        download(params("file:///nowhere"), target)
+    aside = target.with_name(f"archive.tar.gz.{sha256(b'the user' + bytes([39]) + b's own').hexdigest()[:8]}")
+    assert [path.read_bytes() for path in target.parent.iterdir()] == [b"the user's own"]
+    assert aside.exists()
+
+
+def test_a_partial_download_goes_on_where_it_stopped(target):
+    leave_partial(target, BODY[:1000])
+    with mirror() as server:
+        download(params(server.url), target)
+    assert server.asked == ["bytes=1000-"]
+    assert target.read_bytes() == BODY
+
+
+def test_a_server_without_range_support_is_read_from_the_start(target):
+    leave_partial(target, BODY[:1000])
+    with mirror(lambda request: request.send(200, BODY)) as server:
+        download(params(server.url), target)
+    assert target.read_bytes() == BODY
+
+
+def cut(request):
+    """Announces everything behind the offset and hangs up after 100,000 bytes."""
+    start = request.offset()
+    rest = BODY[start:]
+    request.send_response(206)
+    request.send_header("Content-Length", str(len(rest)))
+    request.send_header("Content-Range", f"bytes {start}-{len(BODY) - 1}/{len(BODY)}")
+    request.end_headers()
+    request.wfile.write(rest[:100_000])
+
+
+def test_a_body_that_is_cut_goes_on_at_the_next_mirror_from_the_byte_reached(target):
+    with mirror(cut) as first, mirror() as second:
+        download(params(first.url, second.url), target)
+    assert first.asked == ["bytes=0-", "bytes=100000-"]
+    assert second.asked == ["bytes=200000-"]
+    assert target.read_bytes() == BODY
+
+
+def test_an_error_that_passes_is_waited_out(target):
+    answers = iter([lambda request: request.send(503, b"busy"), good])
+    with mirror(lambda request: next(answers)(request)) as server:
+        download(params(server.url), target)
+    assert target.read_bytes() == BODY
+
+
+def longer(request):
+    """Sends more than it announces."""
+    request.send_response(200)
+    request.send_header("Content-Length", "1000")
+    request.end_headers()
+    request.wfile.write(BODY)
+
+
+def endless_redirect(request):
+    request.send(302, b"", Location=request.path)
+
+
+def stall(request):
+    request.send_response(200)
+    request.send_header("Content-Length", str(len(BODY)))
+    request.end_headers()
+    request.wfile.write(BODY[:10])
+    request.wfile.flush()
+    time.sleep(1.5)
+
+
+def wrong_range(request):
+    request.send(206, BODY, Content_Range=f"bytes 5-{len(BODY) - 1}/{len(BODY)}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (
+            lambda request: request.send(200, BODY[:-1] + b"?"),
+            "the file's SHA-256 is [0-9a-f]{64}, expected download.sha256",
+        ),
+        (lambda request: request.send(404, b""), "HTTP 404 Not Found"),
+        (lambda request: request.send(500, b""), r"HTTP 500 Internal Server Error \(attempt 2 of 2\)"),
+        (lambda request: request.send(200, b"\n <!DOCTYPE html><p>Sign in"), "it sent a web page, not an archive: "),
+        (cut, "the connection broke: .*bytes"),
+        (longer, "the file's SHA-256 is"),
+        (endless_redirect, "it redirects in a circle"),
+        (stall, "the connection broke: .*timed out"),
+        (wrong_range, "asked for bytes 0-, it sent 'bytes 5-"),
+    ],
+)
+def test_a_bad_mirror_is_named_with_its_reason_and_the_ways_out(target, answer, reason):
+    with mirror(answer) as server, pytest.raises(PipelineError) as refusal:
+        download(params(server.url), target)
+    assert re.search(f"{re.escape(server.url)}: {reason}", str(refusal.value))
+    assert re.search(r"(?s)download.urls.*file:///.*make demo", str(refusal.value))
+    assert not target.exists()
+
+
+def test_each_mirror_that_failed_is_named(target, tmp_path):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        refused = f"http://127.0.0.1:{unused.getsockname()[1]}/a"
+        missing, folder = (tmp_path / "none.tar.gz").as_uri(), tmp_path.as_uri()
+        with pytest.raises(PipelineError) as refusal:
+            download(params(refused, missing, folder), target)
+    assert re.search(
+        r"(?s)refused: .*none.tar.gz: cannot open the file: No such file.*Is a directory",
+        refusal.value.args[0].replace(refused, "refused"),
+    )
+    assert "Connection refused" in str(refusal.value)
+
+
+def test_the_web_page_of_a_captive_portal_does_not_spoil_a_partial_download(target):
+    leave_partial(target, BODY[:1000])
+    with mirror(lambda request: request.send(200, b"<html>" + BODY)) as server, pytest.raises(PipelineError):
+        download(params(server.url), target)
+    assert partial(target).read_bytes() == BODY[:1000]
+
+
+def test_a_wrong_mix_of_mirrors_is_tried_once_more_from_one_alone(target):
+    leave_partial(target, b"?" * 1000)
+    with mirror() as server:
+        download(params(server.url), target)
+    assert server.asked == ["bytes=1000-", "bytes=0-"]
+    assert target.read_bytes() == BODY
+
+
+def test_a_partial_longer_than_the_file_is_started_anew(target):
+    leave_partial(target, BODY + b"?")
+    with mirror() as server:
+        download(params(server.url), target)
+    assert target.read_bytes() == BODY
+
+
+def trickle(request):
+    """About 20 kB a second."""
+    start = request.offset()
+    request.send_response(206)
+    request.send_header("Content-Length", str(len(BODY) - start))
+    request.send_header("Content-Range", f"bytes {start}-{len(BODY) - 1}/{len(BODY)}")
+    request.end_headers()
+    for place in range(start, min(start + 60_000, len(BODY)), 1000):
+        request.wfile.write(BODY[place : place + 1000])
+        request.wfile.flush()
+        time.sleep(0.05)
+
+
+def test_a_slow_mirror_is_left_for_the_next_which_goes_on_from_there(target):
+    with mirror(trickle) as slow, mirror() as fast:
+        download(params(slow.url, fast.url, minimum_speed=200_000), target)
+    assert len(slow.asked) == 1
+    assert int(re.search(r"\d+", fast.asked[0])[0]) > 0
+    assert target.read_bytes() == BODY
+
+
+def test_the_last_mirror_may_be_slow(target, capsys):
+    with mirror(trickle) as slow, pytest.raises(PipelineError):
+        download(params(slow.url, minimum_speed=200_000, attempts=1), target)
+    assert "slower" not in capsys.readouterr().err
+    assert partial(target).stat().st_size == 60_000
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting a small tmpfs needs root on Linux")
+def test_a_full_disk_keeps_what_was_fetched_and_says_so(project, tmp_path):
+    (tmp_path / "big.tar.gz").write_bytes(BODY)
+    set_params(project, download={"urls": [(tmp_path / "big.tar.gz").as_uri()], "sha256": SHA256})
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", small], capture_output=True).returncode:
+        pytest.skip("this container may not mount a tmpfs")
+    try:
+        done = run(project, "pipeline.download", small / "archive.tar.gz")
+        assert [path.name for path in small.iterdir()] == [f".{SHA256}.partial"]
+    finally:
+        subprocess.run(["umount", small], check=True)
+    assert done.returncode == 1
+    assert re.search(r"cannot write .*: No space left on device. Make room, then run `dvc repro`", done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+def test_killed_in_the_middle_and_run_again_it_goes_on(project, target):
+    release = threading.Event()
+
+    def half_then_wait(request):
+        start = request.offset()
+        if start:
+            return good(request)
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(BODY)))
+        request.end_headers()
+        request.wfile.write(BODY[: len(BODY) // 2])
+        request.wfile.flush()
+        return release.wait(30)
+
+    with mirror(half_then_wait) as server:
+        set_params(project, download={"urls": [server.url], "sha256": SHA256, "patience": 30.0})
+        command = [sys.executable, "-m", "pipeline.download", str(target)]
+        process = subprocess.Popen(
+            command, cwd=project, stdout=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        )
+        until = time.monotonic() + 30
+        while not (partial(target).exists() and partial(target).stat().st_size) and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        release.set()
+        left = partial(target).stat().st_size
+        assert left > 0
+        assert not target.exists()
+        assert run(project, "pipeline.download", target).returncode == 0
+    assert server.asked == ["bytes=0-", f"bytes={left}-"]
+    assert target.read_bytes() == BODY

@@ -1,0 +1,123 @@
+import json
+
+import numpy as np
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.splits import SPLIT_NAMES, read_split, require_validated, write_split
+from pipeline.validate import ValidateParams, validate
+
+PARAMS = ValidateParams(
+    train_images=500,
+    test_images=100,
+    channel_means=[0.51, 0.47, 0.43],
+    channel_spreads=[0.3, 0.28, 0.26],
+    tolerance=0.08,
+    darkest=0,
+    brightest=255,
+    class_imbalance=0.3,
+    minimum_image_spread=0.01,
+)
+
+
+def run(splits, folder, params=PARAMS):
+    validate(params, *(splits[name] for name in SPLIT_NAMES), folder / "v.json", folder / "docs")
+    return json.loads((folder / "v.json").read_text())
+
+
+def spoil(splits, name, **changes):
+    """Rewrite a split with other content: spoil(splits, "test", images=lambda images: ...)."""
+    split = read_split(splits[name])
+    write_split(
+        splits[name], split._replace(**{key: change(getattr(split, key).copy()) for key, change in changes.items()})
+    )
+
+
+def test_good_data_passes_and_train_may_use_these_very_files(splits, tmp_path):
+    report = run(splits, tmp_path)
+    assert (report["success"], report["failed"], report["images"], report["archive_sha256"]) == (
+        True,
+        0,
+        600,
+        "ab" * 32,
+    )
+    assert report["expectations"] >= 20
+    require_validated(tmp_path / "v.json", *(splits[name] for name in SPLIT_NAMES))
+    assert "expectations" in (tmp_path / "docs/index.html").read_text()
+
+
+def black(images):
+    images[3] = 0
+    return images
+
+
+def relabel(old, new):
+    return lambda labels: np.where(labels == old, new, labels).astype(np.uint8)
+
+
+def shuffled(labels):
+    return np.random.default_rng(0).choice(10, len(labels), p=[0.3, 0.1, *[0.075] * 8]).astype(np.uint8)
+
+
+SPOILED = [
+    # split, what is done to it, words of the message
+    ("train", {"images": black}, r"No image is constant.*observed: 0\n.*in: 3\b"),
+    ("train", {"images": lambda images: images[..., ::-1]}, "The channels are in the order red, green, blue"),
+    ("test", {"images": lambda images: images // 2}, "not darkened or scaled"),
+    ("test", {"images": lambda images: images // 2 + 128}, "not brightened or rescaled"),
+    ("train", {"labels": relabel(4, 5)}, r"No class is missing.*in: cross|classes are balanced.*in: cross"),
+    ("train", {"labels": shuffled}, r"classes are balanced.*in: disc"),
+    ("train", {"labels": relabel(4, 77)}, r"Every label has a class name.*observed: 77, 77"),
+    (
+        "test",
+        {"archive_index": lambda index: index - 500},
+        "No image is in two splits or twice in one.*in: 0, 1, 2, 3, 4",
+    ),
+    ("test", {"archive_index": lambda index: index + 1000}, "Every image can be traced to the archive"),
+    ("test", {"images": lambda images: images[:, :31]}, "Images have the height"),
+    ("test", {"images": lambda images: images[:, :, :31]}, "Images have the width"),
+    ("test", {"images": lambda images: images.astype(np.float32)}, "Pixels are bytes"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"), SPOILED, ids=[f"{name}-{words[:24]}" for name, _, words in SPOILED]
+)
+def test_spoiled_data_is_refused_with_what_was_seen(splits, tmp_path, name, changes, message):
+    spoil(splits, name, **changes)
+    with pytest.raises(PipelineError, match=f"(?s){message}.*index.html.*dvc repro"):
+        run(splits, tmp_path)
+    report = json.loads((tmp_path / "v.json").read_text())
+    assert report["success"] is False
+    assert report["failed"] >= 1
+    assert (tmp_path / "docs/index.html").exists()
+    with pytest.raises(PipelineError, match="failed validation"):
+        require_validated(tmp_path / "v.json", splits["train"])
+
+
+def test_a_test_image_copied_into_train_is_refused_with_both_indices(splits, tmp_path):
+    copied = read_split(splits["test"]).images[7]
+
+    def insert(images):
+        images[11] = copied
+        return images
+
+    spoil(splits, "train", images=insert)
+    with pytest.raises(PipelineError, match=r"(?s)No image occurs in two splits.*in: 11, 507\b"):
+        run(splits, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"), [("train_images", "No training image was lost"), ("test_images", "No test image was lost")]
+)
+def test_another_number_of_images_is_refused(splits, tmp_path, key, message):
+    with pytest.raises(PipelineError, match=message):
+        run(splits, tmp_path, PARAMS.model_copy(update={key: 501}))
+
+
+def test_at_most_five_offenders_are_named(splits, tmp_path):
+    spoil(splits, "train", images=lambda images: images * 0)
+    with pytest.raises(PipelineError) as refusal:
+        run(splits, tmp_path)
+    named = [line for line in str(refusal.value).splitlines() if line.startswith("    in: ")]
+    assert max(line.count(",") for line in named) == 4

@@ -1,0 +1,73 @@
+"""dvc.yaml against the code: DVC follows no imports (treeverse/dvc #9195), so a forgotten dependency goes unseen."""
+
+import ast
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from pipeline.check_params import SECTIONS
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def imported(module, seen=None):
+    """Files of the project's modules that `module` imports, itself included, however deep."""
+    seen = set() if seen is None else seen
+    path = f"pipeline/{module}.py"
+    if path in seen:
+        return seen
+    seen.add(path)
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "pipeline":
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pipeline."):
+            names = [node.module.removeprefix("pipeline.")]
+        else:
+            names = []
+        for name in names:
+            imported(name, seen)
+    return seen
+
+
+def paths(entries):
+    return [path for entry in entries for path in (entry if isinstance(entry, dict) else [entry])]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_every_module_it_imports_and_no_other(stage):
+    modules = {path for path in STAGES[stage]["deps"] if path.startswith("pipeline/")}
+    assert modules == imported(stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_is_the_module_and_the_whole_section_of_its_name(stage):
+    assert STAGES[stage]["cmd"].startswith(f"python -m pipeline.{stage} ")
+    assert STAGES[stage]["params"] == [stage]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stages_command_names_what_it_reads_and_writes(stage):
+    written = paths(STAGES[stage].get("outs", [])) + paths(STAGES[stage].get("metrics", []))
+    read = [path for path in STAGES[stage]["deps"] if not path.startswith("pipeline/")]
+    order_only = {"export": ["reports/metrics/evaluate.json"]}.get(stage, [])
+    named = STAGES[stage]["cmd"].split()[3:]
+    assert sorted(named) == sorted(set(written + read) - set(order_only))
+    assert set(named[-len(written) :]) == set(written)  # inputs first, outputs last
+
+
+def test_sections_of_params_are_the_stages():
+    assert list(STAGES) == list(SECTIONS) == list(yaml.safe_load((ROOT / "params.yaml").read_text()))
+
+
+def test_only_validate_evaluate_and_export_read_the_test_split():
+    readers = [stage for stage in STAGES if "data/splits/test.npz" in STAGES[stage]["deps"]]
+    assert readers == ["validate", "evaluate", "export"]
+
+
+def test_no_stage_depends_on_wall_times():
+    assert not [stage for stage in STAGES if "reports/metrics/train_timing.json" in STAGES[stage]["deps"]]
+
+
+def test_the_download_survives_a_forced_run():
+    assert STAGES["download"]["outs"] == [{"data/raw/cifar-10-python.tar.gz": {"persist": True}}]
