@@ -25,3 +25,10 @@ def one_message(name: str) -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted; nothing half-written stays. Run the same command to go on.", file=sys.stderr)
         sys.exit(130)
+
+
+def innermost(error: BaseException) -> str:
+    """The first line of the first cause's words: what was raised after it wraps and repeats."""
+    while (cause := error.__cause__ or error.__context__) is not None and not isinstance(cause, LookupError):
+        error = cause
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -8,6 +8,8 @@ from urllib.parse import unquote, urlsplit
 import requests
 import urllib3
 
+from pipeline.errors import innermost
+
 CHUNK = 1 << 18  # bytes; what is read at once at the most
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}  # HTTP status codes of errors that may pass
 
@@ -63,7 +65,7 @@ def _open_http(url: str, offset: int, patience: float) -> Body:
     except requests.TooManyRedirects:
         raise BadMirror("it redirects in a circle") from None
     except (requests.ConnectionError, requests.Timeout) as error:
-        raise MayPass(f"no connection: {_reason(error)}") from None
+        raise MayPass(f"no connection: {innermost(error)}") from None
     except requests.RequestException as error:
         raise BadMirror(str(error)) from None
     if response.status_code == 416:  # nothing behind the offset
@@ -92,7 +94,7 @@ def _stream(response: requests.Response) -> Iterator[bytes]:
         while chunk := response.raw.read1(CHUNK, decode_content=False):
             yield chunk
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise MayPass(f"the connection broke: {_reason(error)}") from None
+        raise MayPass(f"the connection broke: {innermost(error)}") from None
     finally:
         response.close()
 
@@ -111,10 +113,3 @@ def _skip(chunks: Iterator[bytes], offset: int) -> Iterator[bytes]:
         if offset < len(chunk):
             yield chunk[offset:]
         offset = max(0, offset - len(chunk))
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause in words: the outer exceptions only repeat the URL."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return str(error) or type(error).__name__

@@ -52,7 +52,7 @@ def basic(classes: int) -> "keras.Model":
 
 
 NETWORKS = {
-    "basic": Network(basic, epochs=10, batch_size=32, learning_rate=0.001),
+    "basic": Network(basic, epochs=10, batch_size=64, learning_rate=0.001),
 }
 
 

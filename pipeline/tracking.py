@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, innermost
 
 DEFAULT_EXPERIMENT = "cifar10"
 MODEL_TAG = "model_sha256"
@@ -42,6 +42,7 @@ def connect() -> Any:
 
     for name in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs what it raises
     with explained():
         mlflow.set_tracking_uri(tracking_uri())
         mlflow.set_system_metrics_sampling_interval(2)  # seconds; the default of 10 misses short trainings
@@ -93,7 +94,7 @@ def explained() -> Iterator[None]:
         yield
     except _tracking_errors() as error:
         raise PipelineError(
-            f"cannot record in the MLflow store {shown_uri()}: {reason(error)}. "
+            f"cannot record in the MLflow store {shown_uri()}: {innermost(error)}. "
             "Start that server or permit writing there, or unset MLFLOW_TRACKING_URI to record in mlflow.db "
             "in the repository's root; then run `dvc repro`."
         ) from None
@@ -102,11 +103,6 @@ def explained() -> Iterator[None]:
 def shown_uri() -> str:
     """The store's address without a password."""
     return re.sub(r"//[^@/]*@", "//***@", tracking_uri())
-
-
-def reason(error: Exception) -> str:
-    """The first line of MLflow's own words."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 class Recorder:
@@ -125,18 +121,25 @@ class Recorder:
             self.flush()
 
     def flush(self) -> None:
-        """Make the calls that wait, in order."""
+        """Make the calls that wait, in order; the first failure warns."""
         try:
             while self._waiting:
                 self._waiting[0]()
                 self._waiting.popleft()
         except _tracking_errors() as error:
-            self._failed = True
-            print(
-                f"train: warning: the MLflow store {shown_uri()} failed: {reason(error)}. Training goes on; "
-                "if the store is still gone at the end, evaluate opens another run.",
-                file=sys.stderr,
-            )
+            if not self._failed:
+                self._failed = True
+                _warn(f"the MLflow store {shown_uri()} failed: {innermost(error)}. Training goes on")
+
+    def finish(self) -> None:
+        """Make the calls that wait for the last time."""
+        self.flush()
+        if self._waiting:
+            _warn("the MLflow store is still gone; this run stays incomplete, and evaluate opens another")
+
+
+def _warn(message: str) -> None:
+    print(f"train: warning: {message}.", file=sys.stderr)
 
 
 @contextmanager
@@ -155,7 +158,7 @@ def training_run(tags: dict[str, str]) -> Iterator[tuple[Any, Recorder]]:
     recorder = Recorder()
     with _ends_run(mlflow):
         yield mlflow, recorder
-        recorder.flush()
+        recorder.finish()
 
 
 @contextmanager

@@ -130,7 +130,7 @@ def fit(
         shuffle=False,  # `batches` did
     )
     seconds = time.perf_counter() - start
-    kept = keras.models.clone_model(model)  # without the optimizer, which nothing after this needs
+    kept = type(model).from_config(model.get_config())  # without the optimizer, which nothing after this needs
     kept.set_weights(model.get_weights())
     return kept, rows, seconds
 

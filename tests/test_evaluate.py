@@ -1,0 +1,99 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+
+from pipeline.evaluate import EvaluateParams, evaluate, flat, measure
+from pipeline.files import write_csv, write_json
+from pipeline.keras_start import start_keras
+from pipeline.models import NETWORKS, save_model
+from pipeline.splits import read_split
+
+
+def test_figures_on_a_hand_made_case():
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 2])
+    predicted = np.array([0, 0, 0, 1, 1, 1, 0, 0])
+    figures = measure(labels, predicted, ["a", "b", "c"])
+    assert figures["accuracy"] == 5 / 8
+    assert figures["images"] == 8
+    # Wilson, by hand: (5 + z²/2 ± z sqrt(5 · 3 / 8 + z²/4)) / (8 + z²), z = 1.959964
+    assert (figures["accuracy_low"], figures["accuracy_high"]) == pytest.approx((0.305742, 0.863155), abs=1e-5)
+    assert figures["precision"] == pytest.approx({"a": 3 / 5, "b": 2 / 3, "c": 0})
+    assert figures["recall"] == pytest.approx({"a": 3 / 4, "b": 2 / 3, "c": 0})
+    assert figures["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+
+
+def test_flat_names_are_those_of_mlflow():
+    assert flat({"accuracy": 0.5, "recall": {"cat": 0.25}}) == {"test_accuracy": 0.5, "test_recall/cat": 0.25}
+
+
+@pytest.fixture
+def trained(splits, tmp_path, monkeypatch):
+    """Paths of what train leaves, made by hand: an untrained network."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(ROOT)
+    keras = start_keras()
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    save_model(NETWORKS["basic"].build(10), tmp_path / "model.keras")
+    write_json(
+        tmp_path / "train.json", {"validation_accuracy": 0.25, "validation_loss": 2.0, "best_epoch": 1, "epochs": 2}
+    )
+    write_csv(tmp_path / "curves.csv", [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.5}])
+    Image.new("RGB", (8, 8)).save(tmp_path / "sheet.png")
+    return [tmp_path / name for name in ("model.keras", "test.npz", "validate.json", "train.json", "curves.csv")]
+
+
+def test_every_test_image_is_scored_once_and_the_same_figures_stand_in_mlflow(trained, splits, tmp_path):
+    out = tmp_path / "out"
+    evaluate(
+        EvaluateParams(pictures=6), *trained, tmp_path / "sheet.png", out / "e.json", out / "p.csv", out / "pictures"
+    )
+    figures, split = json.loads((out / "e.json").read_text()), read_split(splits["test"])
+    with (out / "p.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["archive_index"]) for row in rows] == split.archive_index.tolist()
+    assert [row["actual"] for row in rows] == split.class_names[split.labels].tolist()
+    assert sum(row["actual"] == row["predicted"] for row in rows) == figures["accuracy"] * 100
+    assert sorted(path.name for path in (out / "pictures").iterdir()) == [
+        "confusion_matrix.png",
+        "mistakes.png",
+        "predictions.png",
+    ]
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    (run,) = client.search_runs([client.get_experiment_by_name("cifar10").experiment_id])
+    assert run.data.metrics["test_accuracy"] == pytest.approx(figures["accuracy"])
+    # No training run was there: what train left on disk stands in the new one.
+    assert "Opened after training" in run.data.tags["mlflow.note.content"]
+    assert run.data.metrics["best_validation_accuracy"] == 0.25
+    assert [metric.value for metric in client.get_metric_history(run.info.run_id, "loss")] == [2.0, 1.5]
+    assert {item.path for item in client.list_artifacts(run.info.run_id, "pictures")} == {
+        "pictures/sheet.png",
+        "pictures/confusion_matrix.png",
+        "pictures/mistakes.png",
+        "pictures/predictions.png",
+    }
+
+
+def test_two_evaluations_write_the_same_bytes_into_one_run(trained, tmp_path):
+    for name in ("a", "b"):
+        out = tmp_path / name
+        evaluate(
+            EvaluateParams(pictures=6),
+            *trained,
+            tmp_path / "sheet.png",
+            out / "e.json",
+            out / "p.csv",
+            out / "pictures",
+        )
+    first, second = ({path.name: path.read_bytes() for path in (tmp_path / name).rglob("*.*")} for name in ("a", "b"))
+    assert first == second
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    assert len(client.search_runs([client.get_experiment_by_name("cifar10").experiment_id])) == 1

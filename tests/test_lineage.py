@@ -1,0 +1,31 @@
+import json
+
+import yaml
+from conftest import ROOT
+
+from pipeline.lineage import code_tags, stage_tags
+
+
+def test_code_tags_name_commit_experiment_and_libraries(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("DVC_EXP_NAME", "bold-idea")
+    tags = code_tags()
+    assert (len(tags["git_commit"]), tags["dvc_exp_name"]) == (40, "bold-idea")
+    assert tags["git_dirty"] in ("true", "false")
+    assert tags["library.keras"].startswith("3.")
+
+
+def test_outside_of_git_there_is_no_commit(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert not [name for name in code_tags() if name.startswith("git")]
+
+
+def test_only_the_stages_before_are_tagged(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert stage_tags("prepare") == {}
+    locked = {
+        "prepare": {"cmd": "x", "outs": [{"path": "a.npz", "md5": "12"}]},
+        "train": {"outs": [{"path": "m", "md5": "34"}]},
+    }
+    (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": locked}))
+    assert stage_tags("download", "prepare") == {"dvc.prepare": json.dumps({"a.npz": "12"})}

@@ -1,0 +1,71 @@
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+from pipeline.keras_start import start_keras
+from pipeline.models import NETWORKS
+from pipeline.onnx_model import open_session, probabilities, to_onnx
+
+NAMES = ["cat", "dog", "frog"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras = start_keras()
+    keras.utils.set_random_seed(1)
+    network = NETWORKS["basic"].build(3)
+    network.set_weights([weights + 0.01 for weights in network.get_weights()])  # new biases are 0, and 0 is left out
+    return network
+
+
+@pytest.fixture(scope="module")
+def proto(model):
+    return to_onnx(model, 17, NAMES, {"archive_sha256": "ab" * 32, "model": "basic", "validation_accuracy": 0.5})
+
+
+@pytest.fixture(scope="module")
+def session(proto, tmp_path_factory):
+    path = tmp_path_factory.mktemp("onnx") / "m.onnx"
+    path.write_bytes(proto.SerializeToString())
+    return open_session(path)
+
+
+def test_the_interface_is_the_documented_one(session):
+    (image,), (output,) = session.get_inputs(), session.get_outputs()
+    assert (image.name, image.type, image.shape) == ("image", "tensor(uint8)", ["batch", 32, 32, 3])
+    assert (output.name, output.type, output.shape) == ("probabilities", "tensor(float)", ["batch", 3])
+
+
+def test_metadata_holds_names_and_facts(session):
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["class_names"]) == NAMES
+    assert (facts["archive_sha256"], facts["model"], facts["validation_accuracy"]) == ("ab" * 32, "basic", "0.5")
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
+def test_onnx_runtime_agrees_with_keras_at_any_batch_size(model, session, batch_size):
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    scores = probabilities(session, images, batch_size)
+    np.testing.assert_allclose(scores, model.predict(images, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(scores.sum(1), 1, atol=1e-6)
+
+
+def test_the_graph_is_as_simple_as_the_network(proto):
+    operators = "Cast Mul Transpose Conv Relu MaxPool Conv Relu MaxPool Conv Relu Transpose Reshape MatMul Add Relu MatMul Add Softmax"
+    assert [node.op_type for node in proto.graph.node] == operators.split()
+    used = {name for node in proto.graph.node for name in node.input}
+    assert {tensor.name for tensor in proto.graph.initializer} < used
+
+
+def test_two_conversions_give_the_same_bytes(model, proto):
+    again = to_onnx(model, 17, NAMES, {"archive_sha256": "ab" * 32, "model": "basic", "validation_accuracy": 0.5})
+    assert again.SerializeToString(deterministic=True) == proto.SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+def test_other_opsets_are_valid_too(model, opset):
+    converted = to_onnx(model, opset, NAMES, {})
+    assert [(entry.domain, entry.version) for entry in converted.opset_import] == [("", opset)]
+    onnx.checker.check_model(converted, full_check=True)

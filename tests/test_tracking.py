@@ -1,0 +1,193 @@
+"""MLflow's real stores: sqlite files, and its own server on loopback, alive, broken and dying."""
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+from test_download import mirror
+
+from pipeline import tracking
+from pipeline.errors import PipelineError
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """A folder with a space as the repository's root."""
+    root = tmp_path / "a repository"
+    root.mkdir()
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    return root
+
+
+def client():
+    import mlflow
+
+    return mlflow.MlflowClient(tracking.tracking_uri())
+
+
+def only_run():
+    experiments = [experiment.experiment_id for experiment in client().search_experiments()]
+    (run,) = client().search_runs(experiments)
+    return run
+
+
+def test_the_store_lies_in_the_repositorys_root_wherever_the_process_runs(store, monkeypatch, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    with tracking.training_run({"colour": "red"}) as (mlflow, record):
+        record(mlflow.log_text, "hello", "a.txt")
+    run = only_run()
+    assert (run.info.status, run.data.tags["colour"]) == ("FINISHED", "red")
+    assert list(elsewhere.iterdir()) == []
+    assert {path.name for path in store.iterdir()} >= {"mlflow.db", "mlartifacts"}
+    assert [path.read_text() for path in store.rglob("a.txt")] == ["hello"]
+
+
+def test_mlflows_own_settings_win(store, monkeypatch, tmp_path):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/team.db")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
+    with tracking.training_run({}):
+        pass
+    assert client().get_experiment(only_run().info.experiment_id).name == "other"
+    assert not (store / "mlflow.db").exists()
+
+
+def test_a_run_whose_block_fails_is_marked_failed(store):
+    with pytest.raises(ZeroDivisionError), tracking.training_run({}):
+        _ = 1 / 0
+    assert only_run().info.status == "FAILED"
+
+
+def test_evaluate_and_export_go_on_in_the_latest_run_with_that_model(store):
+    for name in ("first", "second"):
+        with tracking.training_run({"name": name}) as (mlflow, record):
+            record(mlflow.set_tag, tracking.MODEL_TAG, "abc")
+        time.sleep(0.01)
+    with tracking.run_of_model("abc", {"evaluated": "yes"}, restore=pytest.fail):
+        pass
+    runs = client().search_runs([only.experiment_id for only in client().search_experiments()])
+    assert {run.data.tags["name"]: run.data.tags.get("evaluated") for run in runs} == {"first": None, "second": "yes"}
+
+
+def test_where_no_run_has_the_model_one_is_opened_that_says_so(store):
+    with tracking.run_of_model("abc", {}, restore=lambda mlflow: mlflow.log_metric("restored", 1)):
+        pass
+    run = only_run()
+    assert "Opened after training" in run.data.tags["mlflow.note.content"]
+    assert (run.data.metrics, run.data.tags[tracking.MODEL_TAG]) == ({"restored": 1.0}, "abc")
+    with tracking.run_of_model("abc", {}, restore=pytest.fail):  # and is found from then on
+        pass
+
+
+def refused_uri():
+    return "http://127.0.0.1:9"  # the discard port: nothing listens
+
+
+@pytest.mark.parametrize("kind", ["refused", "answers 500", "no folder"])
+def test_a_store_that_cannot_be_used_is_told_before_the_work(store, monkeypatch, kind, tmp_path):
+    with mirror(lambda request: request.send(500, b"broken")) as server:
+        uris = {
+            "refused": refused_uri(),
+            "answers 500": server.url,
+            "no folder": f"sqlite:///{tmp_path}/none/here/m.db",
+        }
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uris[kind])
+        if kind == "no folder":
+            (tmp_path / "none").write_text("a file where a folder should be")
+        with (
+            pytest.raises(
+                PipelineError, match=r"(?s)cannot record in the MLflow store .*unset MLFLOW_TRACKING_URI.*dvc repro"
+            ),
+            tracking.training_run({}),
+        ):
+            pytest.fail("the work began")
+
+
+def test_a_read_only_sqlite_store_is_told_before_the_work(store, monkeypatch):
+    with tracking.training_run({}):
+        pass
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///file:{store}/mlflow.db?mode=ro&uri=true")
+    with pytest.raises(PipelineError, match="readonly database"), tracking.training_run({}):
+        pytest.fail("the work began")
+
+
+def test_a_password_is_not_printed(store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    with pytest.raises(PipelineError) as refusal, tracking.training_run({}):
+        pass
+    assert "secret" not in str(refusal.value)
+    assert "http://***@127.0.0.1:9" in str(refusal.value)
+
+
+@contextmanager
+def mlflow_server(folder, port):
+    """MLflow's own server on loopback."""
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/server.db",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield process
+    finally:
+        kill(process)
+
+
+def kill(process):
+    if process.poll() is None:
+        os.killpg(process.pid, 9)
+        process.wait()
+
+
+def free_port():
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_a_server_that_dies_costs_a_warning_and_what_was_kept_comes_once_it_is_back(
+    store, monkeypatch, tmp_path, capsys
+):
+    port = free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    with mlflow_server(tmp_path, port) as server, tracking.training_run({}) as (mlflow, record):
+        record(mlflow.log_metric, "accuracy", 0.1, step=1)
+        kill(server)
+        record(mlflow.log_metric, "accuracy", 0.2, step=2)
+        record(mlflow.log_metric, "accuracy", 0.3, step=3)
+        warnings = capsys.readouterr().err
+        with mlflow_server(tmp_path, port):
+            record.flush()
+            run = only_run()
+            history = client().get_metric_history(run.info.run_id, "accuracy")
+    assert warnings.count("train: warning: the MLflow store") == 1
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.1), (2, 0.2), (3, 0.3)]
+
+
+def test_two_processes_make_one_store_at_once(store):
+    code = "from pipeline import tracking\nwith tracking.training_run({}): pass"
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    pair = [subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=store) for _ in range(2)]
+    assert [process.wait() for process in pair] == [0, 0]
+    experiments = client().search_experiments(filter_string="name = 'cifar10'")
+    assert len(experiments) == 1
+    assert [run.info.status for run in client().search_runs([experiments[0].experiment_id])] == ["FINISHED"] * 2
