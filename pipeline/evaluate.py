@@ -30,10 +30,11 @@ def evaluate(
     curves: Path,
     contact_sheet: Path,
     metrics: Path,
+    per_class: Path,
     predictions: Path,
     pictures: Path,
 ) -> None:
-    """Score the model on the test split; write figures, per-image predictions and a folder of pictures."""
+    """Score the model on the test split; write figures, also by class and by image, and a folder of pictures."""
     approved = require_validated(report, test)
     from pipeline import lineage, tracking
 
@@ -44,13 +45,15 @@ def evaluate(
     )
     with tracking.run_of_model(sha256_of(model), tags, restore) as mlflow:
         scores = load_model(model).predict(split.images, batch_size=BATCH_SIZE, verbose=0)  # (n, classes)
-        figures = measure(split.labels, scores.argmax(1), split.class_names.tolist())
-        with whole(metrics, predictions, pictures) as (metrics_draft, predictions_draft, pictures_draft):
-            write_json(metrics_draft, figures)
-            write_csv(predictions_draft, prediction_rows(split, scores))
-            draw(split, scores, params.pictures, pictures_draft)
+        figures = measure(split.labels, scores.argmax(1))
+        classes = measure_classes(split.labels, scores.argmax(1), split.class_names.tolist())
+        with whole(metrics, per_class, predictions, pictures) as drafts:
+            write_json(drafts[0], figures)
+            write_csv(drafts[1], classes)
+            write_csv(drafts[2], prediction_rows(split, scores))
+            draw(split, scores, params.pictures, drafts[3])
         with tracking.explained():
-            mlflow.log_metrics(flat(figures))
+            mlflow.log_metrics(as_metrics(figures, classes))
             mlflow.log_artifact(predictions)
             mlflow.log_artifact(contact_sheet, "pictures")
             mlflow.log_artifacts(pictures, "pictures")
@@ -60,42 +63,48 @@ def evaluate(
     )
 
 
-def measure(labels: np.ndarray, predicted: np.ndarray, class_names: list[str]) -> dict[str, Any]:
-    """Accuracy with its 95 % Wilson interval, macro F1, and precision, recall and F1 by class.
+def measure(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Accuracy with its 95 % Wilson interval, macro F1, and the number of images.
 
     Args:
         labels, predicted: whole numbers (n,), 0 to classes - 1.
     """
     from scipy.stats import binomtest
-    from sklearn.metrics import precision_recall_fscore_support
+    from sklearn.metrics import f1_score
 
     correct, images = int((labels == predicted).sum()), len(labels)
     interval = binomtest(correct, images).proportion_ci(0.95, method="wilson")
-    by_class = precision_recall_fscore_support(labels, predicted, labels=range(len(class_names)), zero_division=0)
-    columns = {
-        name: dict(zip(class_names, map(float, column), strict=True))
-        for name, column in zip(("precision", "recall", "f1"), by_class, strict=False)
-    }
     return {
         "accuracy": correct / images,
         "accuracy_low": float(interval.low),
         "accuracy_high": float(interval.high),
-        "macro_f1": float(np.mean(by_class[2])),
+        "macro_f1": float(f1_score(labels, predicted, average="macro", zero_division=0)),
         "images": images,
-        **columns,
     }
 
 
-def flat(figures: dict[str, Any]) -> dict[str, float]:
-    """As MLflow names them: `test_accuracy`, `test_recall/cat`."""
-    metrics = {}
-    for name, value in figures.items():
-        items = (
-            {f"test_{name}/{key}": number for key, number in value.items()}
-            if isinstance(value, dict)
-            else {f"test_{name}": value}
-        )
-        metrics |= items
+def measure_classes(labels: np.ndarray, predicted: np.ndarray, class_names: list[str]) -> list[dict[str, Any]]:
+    """One row per class: class_name, precision, recall, f1, images."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    columns = precision_recall_fscore_support(labels, predicted, labels=range(len(class_names)), zero_division=0)
+    return [
+        {
+            "class_name": name,
+            "precision": float(precision),
+            "recall": float(recall),
+            "f1": float(f1),
+            "images": int(images),
+        }
+        for name, precision, recall, f1, images in zip(class_names, *columns, strict=True)
+    ]
+
+
+def as_metrics(figures: dict[str, float], classes: list[dict[str, Any]]) -> dict[str, float]:
+    """The figures as MLflow names them: `test_accuracy`, `test_recall/cat`."""
+    metrics = {f"test_{name}": value for name, value in figures.items()}
+    for row in classes:
+        metrics |= {f"test_{kind}/{row['class_name']}": row[kind] for kind in ("precision", "recall", "f1")}
     return metrics
 
 

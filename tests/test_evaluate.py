@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from pipeline.evaluate import EvaluateParams, evaluate, flat, measure
+from pipeline.evaluate import EvaluateParams, as_metrics, evaluate, measure, measure_classes
 from pipeline.files import write_csv, write_json
 from pipeline.keras_start import start_keras
 from pipeline.models import NETWORKS, save_model
@@ -16,18 +16,26 @@ from pipeline.splits import read_split
 def test_figures_on_a_hand_made_case():
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 2])
     predicted = np.array([0, 0, 0, 1, 1, 1, 0, 0])
-    figures = measure(labels, predicted, ["a", "b", "c"])
+    figures = measure(labels, predicted)
     assert figures["accuracy"] == 5 / 8
     assert figures["images"] == 8
     # Wilson, by hand: (5 + z²/2 ± z sqrt(5 · 3 / 8 + z²/4)) / (8 + z²), z = 1.959964
     assert (figures["accuracy_low"], figures["accuracy_high"]) == pytest.approx((0.305742, 0.863155), abs=1e-5)
-    assert figures["precision"] == pytest.approx({"a": 3 / 5, "b": 2 / 3, "c": 0})
-    assert figures["recall"] == pytest.approx({"a": 3 / 4, "b": 2 / 3, "c": 0})
     assert figures["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    classes = measure_classes(labels, predicted, ["a", "b", "c"])
+    assert [row["precision"] for row in classes] == pytest.approx([3 / 5, 2 / 3, 0])
+    assert [row["recall"] for row in classes] == pytest.approx([3 / 4, 2 / 3, 0])
+    assert [(row["class_name"], row["images"]) for row in classes] == [("a", 4), ("b", 3), ("c", 1)]
 
 
-def test_flat_names_are_those_of_mlflow():
-    assert flat({"accuracy": 0.5, "recall": {"cat": 0.25}}) == {"test_accuracy": 0.5, "test_recall/cat": 0.25}
+def test_mlflow_gets_the_figures_under_names_of_the_test_split():
+    classes = [{"class_name": "cat", "precision": 0.1, "recall": 0.2, "f1": 0.3, "images": 4}]
+    assert as_metrics({"accuracy": 0.5}, classes) == {
+        "test_accuracy": 0.5,
+        "test_precision/cat": 0.1,
+        "test_recall/cat": 0.2,
+        "test_f1/cat": 0.3,
+    }
 
 
 @pytest.fixture
@@ -45,6 +53,10 @@ def trained(splits, tmp_path, monkeypatch):
     write_csv(tmp_path / "curves.csv", [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.5}])
     Image.new("RGB", (8, 8)).save(tmp_path / "sheet.png")
     return [tmp_path / name for name in ("model.keras", "test.npz", "validate.json", "train.json", "curves.csv")]
+
+
+def outputs(folder):
+    return [folder / name for name in ("e.json", "c.csv", "p.csv", "pictures")]
 
 
 def test_every_test_image_is_scored_once_and_the_same_figures_stand_in_mlflow(trained, splits, tmp_path):
