@@ -61,9 +61,7 @@ def outputs(folder):
 
 def test_every_test_image_is_scored_once_and_the_same_figures_stand_in_mlflow(trained, splits, tmp_path):
     out = tmp_path / "out"
-    evaluate(
-        EvaluateParams(pictures=6), *trained, tmp_path / "sheet.png", out / "e.json", out / "p.csv", out / "pictures"
-    )
+    evaluate(EvaluateParams(pictures=6), *trained, tmp_path / "sheet.png", *outputs(out))
     figures, split = json.loads((out / "e.json").read_text()), read_split(splits["test"])
     with (out / "p.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -95,14 +93,7 @@ def test_every_test_image_is_scored_once_and_the_same_figures_stand_in_mlflow(tr
 def test_two_evaluations_write_the_same_bytes_into_one_run(trained, tmp_path):
     for name in ("a", "b"):
         out = tmp_path / name
-        evaluate(
-            EvaluateParams(pictures=6),
-            *trained,
-            tmp_path / "sheet.png",
-            out / "e.json",
-            out / "p.csv",
-            out / "pictures",
-        )
+        evaluate(EvaluateParams(pictures=6), *trained, tmp_path / "sheet.png", *outputs(out))
     first, second = ({path.name: path.read_bytes() for path in (tmp_path / name).rglob("*.*")} for name in ("a", "b"))
     assert first == second
     import mlflow
