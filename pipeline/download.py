@@ -4,6 +4,7 @@ The hash decides, so mirrors need no trust: the bytes may come from any of them,
 where another stopped.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -49,7 +50,7 @@ def download(params: DownloadParams, archive: Path) -> None:
         return
     partial = archive.with_name(f".{params.sha256}.partial")
     reasons = []
-    for url in params.urls:
+    for url in local_copy(archive) + params.urls:
         floor = 0 if url == params.urls[-1] else params.minimum_speed  # the last mirror may be slow
         try:
             fetch_verified(url, partial, floor, params)
@@ -61,6 +62,12 @@ def download(params: DownloadParams, archive: Path) -> None:
         raise PipelineError(_all_failed(reasons, archive))
     partial.replace(archive)
     print(f"download: {archive}, {archive.stat().st_size:,} bytes, SHA-256 verified")
+
+
+def local_copy(archive: Path) -> list[str]:
+    """The repository's own archive, for `dvc exp run --temp` and `--queue`, which begin in an empty folder below it."""
+    own = Path(os.environ.get("DVC_ROOT", ".")).absolute() / archive
+    return [own.as_uri()] if own.is_file() and own != archive.absolute() else []
 
 
 def keep(archive: Path, sha256: str) -> bool:

@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, run, set_params
@@ -103,6 +104,19 @@ def test_a_file_that_has_the_hash_is_not_fetched_again(target):
     with mirror() as server:
         download(params(server.url), target)
         assert server.asked == []
+
+
+def test_a_queued_experiment_takes_the_repositorys_own_archive(tmp_path, monkeypatch):
+    for name in ("repository", "repository/tmp folder"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))  # as DVC sets it there
+    monkeypatch.chdir(tmp_path / "repository")
+    with mirror() as server:
+        download(params(server.url), Path("data/a.tar.gz"))
+        monkeypatch.chdir("tmp folder")
+        download(params(server.url), Path("data/a.tar.gz"))
+    assert server.asked == ["bytes=0-"]
+    assert Path("data/a.tar.gz").read_bytes() == BODY
 
 
 def test_another_file_in_its_place_is_moved_aside_not_lost(target):
