@@ -32,7 +32,7 @@ SECTIONS = {  # of params.yaml; evaluate and export stay as they are for CIFAR-1
         "tolerance": 0.02,
         "darkest": 0,
         "brightest": 255,
-        "class_imbalance": 0.2,
+        "class_imbalance": 0.05,
         "minimum_image_spread": 0.01,
     },
     "train": {"model": "basic", "epochs": 10, "batch_size": None, "learning_rate": None, "seed": SEED},

@@ -18,7 +18,7 @@ NOISE = 28.0  # grey levels; standard deviation of what is added to every sub-pi
 TRAINING_BATCHES = 5
 
 
-def generate(images: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def generate(images: int, seed: int | list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Draw `images` shapes of random place, size, rotation and colours, as many of each class as can be.
 
     Returns:
@@ -64,13 +64,11 @@ def _shape(name: str, count: int, random: np.random.Generator) -> np.ndarray:
 
 def write_archive(path: Path, images_per_batch: int, seed: int) -> None:
     """Write five training batches and a test batch of generated images; equal arguments give equal bytes."""
-    images, labels = generate(images_per_batch * (TRAINING_BATCHES + 1), seed)
     titles = {f"data_batch_{n}": f"training batch {n} of {TRAINING_BATCHES}" for n in range(1, TRAINING_BATCHES + 1)}
     titles["test_batch"] = "testing batch 1 of 1"
     members = {"batches.meta": meta(images_per_batch, CLASS_NAMES)}
     for number, (name, title) in enumerate(titles.items()):
-        part = slice(number * images_per_batch, (number + 1) * images_per_batch)
-        members[name] = batch(title, images[part], labels[part])
+        members[name] = batch(title, *generate(images_per_batch, [seed, number]))
     path.write_bytes(pack({name: pickle.dumps(content, protocol=4) for name, content in members.items()}))
 
 

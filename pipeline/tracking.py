@@ -35,9 +35,10 @@ def connect() -> Any:
     Raises:
         PipelineError: the store cannot be reached or read.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # these three are read at import
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads these at import
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # MLflow's 7 take minutes to say no
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
 
     for name in ("mlflow", "alembic", "urllib3"):
@@ -154,7 +155,7 @@ def training_run(tags: dict[str, str]) -> Iterator[tuple[Any, Recorder]]:
     """
     mlflow = connect()
     with explained():
-        mlflow.start_run(tags=tags, log_system_metrics=True)
+        mlflow.start_run(run_name=os.environ.get("DVC_EXP_NAME"), tags=tags, log_system_metrics=True)
     recorder = Recorder()
     with _ends_run(mlflow):
         yield mlflow, recorder

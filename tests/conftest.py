@@ -54,8 +54,12 @@ def approve(report, paths):
 
 @pytest.fixture
 def project(tmp_path, archive):
-    """A copy of the project with params for the small archive, for `python -m pipeline.STAGE` and DVC."""
-    folder = tmp_path / "a project"
+    """A copy of the project, for `python -m pipeline.STAGE` and DVC."""
+    return make_project(tmp_path / "a project", archive)
+
+
+def make_project(folder, archive):
+    """Copy dvc.yaml and the code to `folder`, with params for the small archive."""
     folder.mkdir()
     shutil.copy(ROOT / "dvc.yaml", folder)
     shutil.copytree(ROOT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
@@ -67,9 +71,9 @@ def project(tmp_path, archive):
         "patience": 1.0,
     }
     params["prepare"]["validation_images"] = 100
-    params["validate"] |= {"train_images": 500, "test_images": 100, "class_imbalance": 0.5}
+    params["validate"] |= {"train_images": 500, "test_images": 100}
     params["validate"] |= {"channel_means": [0.5, 0.45, 0.42], "channel_spreads": [0.3, 0.3, 0.3], "tolerance": 0.1}
-    params["train"] |= {"epochs": 1}
+    params["train"] |= {"epochs": 2}
     params["evaluate"] |= {"pictures": 4}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     return folder

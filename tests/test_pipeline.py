@@ -1,0 +1,214 @@
+"""The whole DAG through real DVC, MLflow, Great Expectations, tf2onnx and ONNX Runtime, and what interrupts it."""
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT, make_project, run, set_params
+
+from pipeline.files import sha256_of
+from pipeline.onnx_model import open_session, probabilities
+from pipeline.splits import read_split
+
+pytestmark = pytest.mark.xdist_group("pipeline")
+
+STAGES = ("download", "prepare", "validate", "train", "evaluate", "export")
+METRICS = {
+    "validate": {"success", "expectations", "failed", "images", "splits"},
+    "train": {"validation_accuracy", "validation_loss", "epochs"},
+    "train_timing": {"seconds", "images_per_second"},
+    "evaluate": {"accuracy", "accuracy_low", "accuracy_high", "macro_f1", "images"},
+    "export": {"parity_images", "parity_max_abs_difference", "parity_argmax_disagreements", "bytes", "opset"},
+}
+
+
+def dvc(folder, *arguments):
+    return run(folder, "dvc", *arguments)
+
+
+def outputs(folder):
+    """SHA-256 of every output but the two that differ from run to run."""
+    files = [path for top in ("data", "models", "reports") for path in (folder / top).rglob("*") if path.is_file()]
+    varying = ("reports/data_docs/", "reports/metrics/train_timing.json")
+    named = {str(path.relative_to(folder)): path for path in files}
+    return {name: sha256_of(path) for name, path in named.items() if not name.startswith(varying)}
+
+
+def query(folder, sql):
+    with sqlite3.connect(folder / "mlflow.db") as connection:
+        return connection.execute(sql).fetchall()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, archive):
+    """A project whose DAG ran once."""
+    folder = make_project(tmp_path_factory.mktemp("pipeline") / "a project", archive)
+    assert dvc(folder, "init", "--no-scm", "-q").returncode == 0
+    done = dvc(folder, "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "log.txt").write_text(done.stdout + done.stderr)
+    return folder
+
+
+def test_the_log_is_quiet_and_tells_each_stages_result(finished):
+    log = (finished / "log.txt").read_text()
+    for line in (
+        "download: data/raw",
+        "prepare: 400 train",
+        "validate: 600 images",
+        "epoch 2/2",
+        "evaluate: accuracy",
+        "export: models/model.onnx",
+    ):
+        assert line in log
+    assert not [word for word in ("Warning", "WARNING", "oneDNN", "cuInit", "I0000", "INFO", "it/s]") if word in log]
+
+
+def test_every_output_holds_what_the_contract_says(finished):
+    for name, keys in METRICS.items():
+        figures = json.loads((finished / f"reports/metrics/{name}.json").read_text())
+        assert keys <= figures.keys()
+    split = read_split(finished / "data/splits/test.npz")
+    with (finished / "reports/predictions.csv").open() as file:
+        predicted = [line.split(",")[2] for line in file][1:]
+    scores = probabilities(open_session(finished / "models/model.onnx"), split.images, 64)
+    assert split.class_names[scores.argmax(1)].tolist() == predicted
+    for picture in ("contact_sheet.png", "test/confusion_matrix.png", "test/predictions.png", "test/mistakes.png"):
+        assert (finished / "reports/plots" / picture).stat().st_size > 1000
+
+
+def test_one_mlflow_run_holds_training_evaluation_and_export(finished):
+    assert query(finished, "select status from runs") == [("FINISHED",)]
+    metrics = dict(query(finished, "select key, value from latest_metrics"))
+    assert {"best_validation_accuracy", "test_accuracy", "parity_images", "train_seconds"} <= metrics.keys()
+    assert [name for name in metrics if name.startswith("system/")]
+    tags = dict(query(finished, "select key, value from tags"))
+    locked = yaml.safe_load((finished / "dvc.lock").read_text())["stages"]
+    for stage in STAGES[:-1]:
+        assert json.loads(tags[f"dvc.{stage}"]) == {out["path"]: out["md5"] for out in locked[stage]["outs"]}
+    assert tags["onnx_sha256"] == sha256_of(finished / "models/model.onnx")
+    assert (finished / "mlartifacts").is_dir()
+    assert not (finished / "mlruns").exists()
+
+
+def test_with_nothing_to_do_nothing_runs(finished):
+    done = dvc(finished, "repro")
+    assert "Data and pipelines are up to date." in done.stdout
+    assert "Running stage" not in done.stdout
+
+
+def test_forced_it_writes_the_same_bytes_and_keeps_the_download(finished):
+    before = outputs(finished)
+    done = dvc(finished, "repro", "--force")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert outputs(finished) == before
+    assert "is already there and has the expected hash" in done.stdout
+
+
+def test_a_refused_data_set_stops_before_train_even_when_train_alone_is_asked_for(finished):
+    before, params = outputs(finished), (finished / "params.yaml").read_text()
+    set_params(finished, validate={"channel_means": [0.9, 0.9, 0.9]})
+    done = dvc(finished, "repro")
+    assert done.returncode != 0
+    assert "The mean of red is this data set's." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Running stage 'train'" not in done.stdout
+    assert json.loads((finished / "reports/metrics/validate.json").read_text())["success"] is False
+    alone = dvc(finished, "repro", "--single-item", "train")
+    assert alone.returncode != 0
+    assert "train: the data failed validation" in alone.stderr
+    (finished / "params.yaml").write_text(params)
+    again = dvc(finished, "repro")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "Running stage 'train'" not in again.stdout  # the model comes back from DVC's cache
+    assert outputs(finished) == before
+
+
+def test_a_model_from_the_cache_without_its_run_gets_a_run_that_says_so(finished, tmp_path):
+    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    done = run(finished, "dvc", "repro", "--force", "--single-item", "evaluate", "export", **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(query(tmp_path, "select * from runs")) == 1
+    tags, metrics = (dict(query(tmp_path, f"select key, value from {table}")) for table in ("tags", "latest_metrics"))
+    assert "Opened after training" in tags["mlflow.note.content"]
+    assert {"best_validation_accuracy", "validation_accuracy", "test_accuracy", "parity_images"} <= metrics.keys()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_at_a_random_moment_a_stage_runs_again_to_the_same_outputs(finished, stage):
+    before, seed = outputs(finished), random.randrange(1000)
+    command = [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", stage]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    process = subprocess.Popen(
+        command, cwd=finished, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while f"python -m pipeline.{stage}" not in process.stdout.readline():
+        assert process.poll() is None
+    time.sleep(random.Random(seed).uniform(0, 3))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    again = dvc(finished, "repro", "--no-run-cache")  # with it, DVC would restore the outputs of the first run
+    assert again.returncode == 0, f"seed {seed}: " + again.stdout + again.stderr
+    assert outputs(finished) == before, f"seed {seed}"
+    assert not list(finished.rglob(".partial*")) or stage == "download"
+
+
+def test_two_pipelines_train_at_once_on_one_store(tmp_path, finished, splits):
+    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    pair = []
+    for name in ("one", "two"):
+        out = [tmp_path / name / file for file in ("model.keras", "train.json", "timing.json", "curves.csv")]
+        files = [splits["train"], splits["validation"], splits["report"], *out]
+        command = [sys.executable, "-m", "pipeline.train", *map(str, files)]
+        pair.append(subprocess.Popen(command, cwd=finished, env=environment, stdout=subprocess.DEVNULL))
+    assert [process.wait() for process in pair] == [0, 0]
+    assert query(tmp_path, "select status from runs") == [("FINISHED",), ("FINISHED",)]
+    assert len(query(tmp_path, "select distinct experiment_id from runs")) == 1
+    assert np.array_equal(*((tmp_path / name / "model.keras").read_bytes() for name in ("one", "two")))
+
+
+def test_the_demo_runs_and_ends_with_a_table(tmp_path):
+    """A small one; its tracked files stay as they were, its run is in the experiment `demo`."""
+    folder = make_demo(tmp_path)
+    done = run(folder, "demo_small")
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = done.stdout[done.stdout.index("Demo done:") :]
+    for part in ("600 generated images", "Keras model", "accuracy", "bytes, at most", ".demo/models/model.onnx"):
+        assert part in table
+    assert (folder / ".demo/models/model.onnx").exists()
+    names = [
+        name for (name,) in query(folder, "select experiments.name from experiments join runs using (experiment_id)")
+    ]
+    assert names == ["demo"]
+    assert (folder / "mlartifacts").is_dir()
+    assert not (folder / ".demo/mlartifacts").exists()
+    assert not (folder / "models").exists()
+    assert not (folder / "dvc.lock").exists()
+
+
+def make_demo(tmp_path):
+    """The project with a module that runs a demo of fewer images."""
+    folder = tmp_path / "a demo"
+    folder.mkdir()
+    for name in ("dvc.yaml", "params.yaml"):
+        (folder / name).write_text((ROOT / name).read_text())
+    (folder / "pipeline").symlink_to(ROOT / "pipeline")
+    (folder / "demo_small.py").write_text(
+        "from pathlib import Path\n"
+        "from pipeline import demo\n"
+        "demo.IMAGES_PER_BATCH = 100\n"
+        "demo.SECTIONS['validate'] |= {'train_images': 500, 'test_images': 100, 'tolerance': 0.1}\n"
+        "demo.SECTIONS['prepare']['validation_images'] = 100\n"
+        "demo.SECTIONS['train']['epochs'] = 1\n"
+        "demo.demo(Path('.demo'))\n"
+    )
+    return folder
