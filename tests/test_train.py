@@ -1,10 +1,12 @@
 import json
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, approve, run
+from conftest import ROOT, approve, run, set_params
+from test_tracking import free_port, kill, mlflow_server
 
 from pipeline.generated import CLASS_NAMES, generate
 from pipeline.splits import Split, read_split
@@ -144,3 +146,25 @@ def test_approval_of_other_files_does_not_count(splits, tmp_path):
     approve(splits["report"], dict.fromkeys(("train", "validation", "test"), splits["test"]))
     with pytest.raises(PipelineError, match="is not the file that was validated"):
         run_train(splits, tmp_path / "out")
+
+
+def test_a_server_that_dies_in_mid_training_costs_a_warning_not_the_model(splits, tmp_path, project):
+    port = free_port()
+    set_params(project, train={"epochs": 4})
+    files = [splits["train"], splits["validation"], splits["report"], *(tmp_path / "out" / name for name in OUTPUTS)]
+    settings = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    command = [sys.executable, "-m", "pipeline.train", *map(str, files)]
+    with mlflow_server(tmp_path, port) as server:
+        process = subprocess.Popen(
+            command, cwd=project, env=os.environ | settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        while not process.stdout.readline().startswith("epoch 1/"):
+            assert process.poll() is None
+        kill(server)
+        said, warned = process.communicate()
+    assert process.returncode == 0
+    assert "train: kept epoch" in said
+    assert "Training goes on" in warned
+    assert "evaluate opens another" in warned
+    assert "Traceback" not in warned
+    assert all((tmp_path / "out" / name).exists() for name in OUTPUTS)
