@@ -175,6 +175,7 @@ def link(name, target):
         (archive_with(tarfile.TarInfo("/etc/passwd")), "'/etc/passwd' points outside"),
         (archive_with(link("cifar-10-batches-py/test_batch", "/etc/passwd")), "is a link or a device"),
     ],
+    ids=["no archive", "cut", "upwards", "absolute", "link"],
 )
 def test_a_broken_or_unsafe_tar_is_refused(tmp_path, content, message):
     (tmp_path / "a.tar.gz").write_bytes(content)
