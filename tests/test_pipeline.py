@@ -49,7 +49,7 @@ def query(folder, sql):
 on_finished = pytest.mark.xdist_group("finished")  # one process runs the tests that share the finished project
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory, archive):
     """A project whose DAG ran once."""
     folder = make_project(tmp_path_factory.mktemp("pipeline") / "a project", archive)

@@ -1,0 +1,75 @@
+"""A command as a whole process: how long it takes and how much memory it holds."""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from pipeline.errors import PipelineError
+
+
+class Measured(NamedTuple):
+    """Wall seconds, peak resident memory in MB of the process and its children together, and what it printed."""
+
+    seconds: float
+    megabytes: float
+    output: str
+
+
+def measure(command: list[str] | str, folder: Path, **settings: str) -> Measured:
+    """Run `command` in `folder`; a text goes through the shell.
+
+    Args:
+        settings: environment variables on top of this process's.
+
+    Raises:
+        PipelineError: it failed; the message holds what it printed.
+    """
+    python = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": python} | settings
+    with tempfile.TemporaryFile("w+") as printed:
+        start, peak = time.perf_counter(), 0
+        process = psutil.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            shell=isinstance(command, str),
+        )
+        while process.poll() is None:
+            peak = max(peak, _resident(process))
+            time.sleep(0.05)
+        seconds = time.perf_counter() - start
+        printed.seek(0)
+        output = printed.read()
+    if process.returncode:
+        raise PipelineError(f"`{command}` failed:\n{output}")
+    return Measured(seconds, peak / 1e6, output)
+
+
+def _resident(process: psutil.Process) -> int:
+    """Bytes of memory that the process and its children hold now."""
+    try:
+        return sum(member.memory_info().rss for member in (process, *process.children(recursive=True)))
+    except psutil.NoSuchProcess:  # one ended while we looked
+        return 0
+
+
+def machine() -> str:
+    """Cores, processor, memory and Python, in words."""
+    names = [line.split(":")[1].strip() for line in _cpu_lines() if line.startswith("model name")]
+    processor = names[0] if names else platform.processor() or platform.machine()
+    gigabytes = psutil.virtual_memory().total / 2**30
+    return f"{psutil.cpu_count()} cores, {processor}, {gigabytes:.0f} GiB, Python {platform.python_version()}"
+
+
+def _cpu_lines() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
