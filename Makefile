@@ -45,8 +45,8 @@ lint: .venv/installed ## check style and formatting
 	@ruff check .
 	@ruff format --check .
 
-bench: .venv/installed ## measure, and write the figures to benchmarks/ and README.md; ARCHIVE=path names the data
-	@python -m benchmarks.run $(if $(ARCHIVE),"$(ARCHIVE)")
+bench: .venv/installed ## measure, and write the figures into README.md; ARCHIVE=path NAME="what tables call it"
+	@python -m benchmarks.run $(if $(ARCHIVE),"$(ARCHIVE)") $(if $(NAME),"$(NAME)")
 
 lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

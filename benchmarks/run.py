@@ -1,7 +1,7 @@
 """`make bench`: measure the pipeline, save the figures and write them into the README.
 
-python -m benchmarks.run [ARCHIVE]: an archive in CIFAR-10's format, by default the one that the
-download stage has put in place. Everything runs in scratch folders; only benchmarks/results.json,
+python -m benchmarks.run [ARCHIVE [NAME]]: an archive in CIFAR-10's format and what tables call it,
+by default the one that the download stage has put in place, and download.name. Everything runs in scratch folders; only benchmarks/results.json,
 docs/pictures/ and README.md change.
 """
 
@@ -31,12 +31,12 @@ REPEATS = 3
 TURN_EPOCHS = 3  # of each training where two are timed in turn
 
 
-def bench(archive: Path) -> dict[str, Any]:
-    """Measure everything on `archive`; figures are medians of `REPEATS` runs where a stage is short."""
+def bench(archive: Path, name: str | None) -> dict[str, Any]:
+    """Measure everything on `archive`, which tables call `name`; figures of short stages are medians of `REPEATS`."""
     say = lambda what: print(f"bench: {what}", flush=True)  # noqa: E731
     with tempfile.TemporaryDirectory(prefix="bench ") as scratch:
         folder = Path(scratch) / "project"
-        results = {"data": lay_out(folder, archive), "machine": machine(), "date": date.today().isoformat()}
+        results = {"data": lay_out(folder, archive, name), "machine": machine(), "date": date.today().isoformat()}
         say("the six stages")
         results["stages"] = time_stages(folder)
         say("dvc repro with nothing to do")
@@ -50,13 +50,13 @@ def bench(archive: Path) -> dict[str, Any]:
     return results
 
 
-def lay_out(folder: Path, archive: Path) -> str:
+def lay_out(folder: Path, archive: Path, name: str | None) -> str:
     """Copy the project to `folder` with params for `archive`; what tables call the data."""
     folder.mkdir()
     shutil.copy("dvc.yaml", folder)
     shutil.copytree("pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     params, sha256 = read_params(), sha256_of(archive)
-    params["download"] |= {"urls": [archive.as_uri()], "sha256": sha256}
+    params["download"] |= {"urls": [archive.as_uri()], "sha256": sha256, "name": name or params["download"]["name"]}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     return data_name(params["download"]["name"], sha256)
 
@@ -117,5 +117,5 @@ if __name__ == "__main__":
             raise PipelineError(
                 f"there is no archive {chosen}. Run `dvc repro download`, or `make bench ARCHIVE=path`."
             )
-        write_json(RESULTS, bench(chosen.resolve()))
+        write_json(RESULTS, bench(chosen.resolve(), sys.argv[2] if len(sys.argv) > 2 else None))
         write_readme(RESULTS, Path("README.md"))

@@ -39,11 +39,10 @@ def evaluate(
     from pipeline import lineage, tracking
 
     split = read_split(test)
-    tags = lineage.data_tags(approved) | lineage.code_tags() | lineage.stage_tags("train")
     restore = partial(
         lineage.restore, report=approved, model=model, metrics=train_metrics, curves=curves, example=split.images[:2]
     )
-    with tracking.run_of_model(sha256_of(model), tags, restore) as mlflow:
+    with tracking.run_of_model(sha256_of(model), lineage.stage_tags("train"), restore) as mlflow:
         scores = load_model(model).predict(split.images, batch_size=BATCH_SIZE, verbose=0)  # (n, classes)
         figures = measure(split.labels, scores.argmax(1))
         classes = measure_classes(split.labels, scores.argmax(1), split.class_names.tolist())

@@ -44,11 +44,10 @@ def export(
     from pipeline import lineage, tracking
 
     split = read_split(test)
-    tags = lineage.data_tags(approved) | lineage.code_tags() | lineage.stage_tags("train", "evaluate")
     restore = partial(
         lineage.restore, report=approved, model=model, metrics=train_metrics, curves=curves, example=split.images[:2]
     )
-    with tracking.run_of_model(sha256_of(model), tags, restore) as mlflow:
+    with tracking.run_of_model(sha256_of(model), lineage.stage_tags("train", "evaluate"), restore) as mlflow:
         keras_model = load_model(model)
         facts = {
             "archive_sha256": split.archive_sha256,

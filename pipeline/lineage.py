@@ -110,6 +110,7 @@ def restore(mlflow: Any, report: dict[str, Any], model: Path, metrics: Path, cur
         report: content of validate.json.
         example: uint8 (n, 32, 32, 3).
     """
+    mlflow.set_tags(data_tags(report) | code_tags())
     log_setting(mlflow, report)
     with curves.open(newline="") as file:
         for row in csv.DictReader(file):

@@ -5,6 +5,7 @@ sum to 1; scaling is its first layer. To add one, write a function and an entry 
 """
 
 import json
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -62,17 +63,17 @@ def save_model(model: "keras.Model", path: Path) -> None:
     Keras puts a date, and as ids the memory addresses of shared objects, into the zip it writes
     (keras/src/saving/saving_lib.py): the date is fixed, the ids become 0, 1, ... as they occur.
     """
-    raw = path.with_name(f"{path.stem}.raw.keras")
-    model.save(raw)
-    with zipfile.ZipFile(raw) as source, zipfile.ZipFile(path, "w") as target:
-        for name in sorted(source.namelist()):
-            content = source.read(name)
-            if name == "metadata.json":
-                content = json.dumps({**json.loads(content), "date_saved": "1980-01-01@00:00:00"}).encode()
-            if name == "config.json":
-                content = json.dumps(_number_ids(json.loads(content), {})).encode()
-            target.writestr(zipfile.ZipInfo(name), content)  # ZipInfo's own date is 1980-01-01
-    raw.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "model.keras"
+        model.save(raw)
+        with zipfile.ZipFile(raw) as source, zipfile.ZipFile(path, "w") as target:
+            for name in sorted(source.namelist()):
+                content = source.read(name)
+                if name == "metadata.json":
+                    content = json.dumps({**json.loads(content), "date_saved": "1980-01-01@00:00:00"}).encode()
+                if name == "config.json":
+                    content = json.dumps(_number_ids(json.loads(content), {})).encode()
+                target.writestr(zipfile.ZipInfo(name), content)  # ZipInfo's own date is 1980-01-01
 
 
 def _number_ids(node: Any, numbers: dict[int, int]) -> Any:

@@ -29,13 +29,10 @@ def prepare(
         for draft, split in zip(drafts, splits, strict=True):
             write_split(draft, split)
         contact_sheet(splits[0]).save(picture, "PNG")
-    print(
-        "prepare: "
-        + ", ".join(
-            f"{len(split.labels):,} {path.stem}" for split, path in zip(splits, (train, validation, test), strict=True)
-        )
-        + " images"
+    counts = (
+        f"{len(split.labels):,} {path.stem}" for split, path in zip(splits, (train, validation, test), strict=True)
     )
+    print(f"prepare: {', '.join(counts)} images")
 
 
 def choose_validation(labels: np.ndarray, classes: int, params: PrepareParams) -> np.ndarray:
