@@ -1,5 +1,6 @@
 """The bundle that is deployed: the ONNX file, its labels, a manifest and a model card."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -11,10 +12,11 @@ from pipeline.files import sha256_of, whole, write_json
 LAYOUT = 1  # major version of the bundle's layout
 
 
-def write_bundle(dist: Path, name: str, onnx_file: Path, run: Any, version: int) -> Path:
+def write_bundle(dist: Path, name: str, onnx_file: Path, per_class: Path, run: Any, version: int) -> Path:
     """Write the folder dist/name; made twice from one model version, its bytes are the same.
 
     Args:
+        per_class: table with columns class_name, precision, recall, f1, images.
         run: the MLflow run that made the model, with its metrics, params and tags.
         version: of the registered model.
     """
@@ -28,7 +30,8 @@ def write_bundle(dist: Path, name: str, onnx_file: Path, run: Any, version: int)
         shutil.copyfile(onnx_file, draft / "model.onnx")
         (draft / "labels.txt").write_text("\n".join(json.loads(props["class_names"])) + "\n")
         facts = manifest(proto, props, run, version)
-        (draft / "README.md").write_text(model_card(name, facts, json.loads(props["class_names"])))
+        with per_class.open(newline="") as table:
+            (draft / "README.md").write_text(model_card(name, facts, list(csv.DictReader(table))))
         files = {
             path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for path in sorted(draft.iterdir())
         }
@@ -77,13 +80,18 @@ def _interface(value: Any) -> dict[str, Any]:
     return {"name": value.name, "dtype": onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, "shape": shape}
 
 
-def model_card(name: str, facts: dict[str, Any], class_names: list[str]) -> str:
-    """A page in Markdown: what the model is for, how good it is on what data, how to run it."""
+def model_card(name: str, facts: dict[str, Any], classes: list[dict[str, str]]) -> str:
+    """A page in Markdown: what the model is for, how good it is on what data, how to run it.
+
+    Args:
+        facts: from `manifest`.
+        classes: rows with class_name, precision, recall, f1.
+    """
     metrics, lineage = facts["metrics"], facts["lineage"]
+    class_names = [row["class_name"] for row in classes]
     rows = "\n".join(
-        f"| {label} | {metrics[f'test_precision/{label}']:.3f} | {metrics[f'test_recall/{label}']:.3f} "
-        f"| {metrics[f'test_f1/{label}']:.3f} |"
-        for label in class_names
+        f"| {row['class_name']} | {float(row['precision']):.3f} | {float(row['recall']):.3f} | {float(row['f1']):.3f} |"
+        for row in classes
     )
     return f"""# {name}
 

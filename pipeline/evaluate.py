@@ -52,7 +52,8 @@ def evaluate(
             write_csv(drafts[2], prediction_rows(split, scores))
             draw(split, scores, params.pictures, drafts[3])
         with tracking.explained():
-            mlflow.log_metrics(as_metrics(figures, classes))
+            mlflow.log_metrics({f"test_{name}": value for name, value in figures.items()})
+            mlflow.log_artifact(per_class)  # a table: 30 metrics more would bury the curves in MLflow's charts
             mlflow.log_artifact(predictions)
             mlflow.log_artifact(contact_sheet, "pictures")
             mlflow.log_artifacts(pictures, "pictures")
@@ -97,14 +98,6 @@ def measure_classes(labels: np.ndarray, predicted: np.ndarray, class_names: list
         }
         for name, precision, recall, f1, images in zip(class_names, *columns, strict=True)
     ]
-
-
-def as_metrics(figures: dict[str, float], classes: list[dict[str, Any]]) -> dict[str, float]:
-    """The figures as MLflow names them: `test_accuracy`, `test_recall/cat`."""
-    metrics = {f"test_{name}": value for name, value in figures.items()}
-    for row in classes:
-        metrics |= {f"test_{kind}/{row['class_name']}": row[kind] for kind in ("precision", "recall", "f1")}
-    return metrics
 
 
 def prediction_rows(split: Split, scores: np.ndarray) -> list[dict[str, Any]]:

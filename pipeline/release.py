@@ -19,7 +19,8 @@ from pipeline.tracking import connect, explained, shown_uri
 
 REGISTERED_NAME = "cifar10-classifier"
 ALIAS = "champion"
-ONNX_FILE, ONNX_MODEL = "model.onnx", "onnx_model"  # artefacts of a run: the exported file, the MLflow model
+# Artefacts of a run: the exported file, the table by class, and the MLflow model that is registered.
+ONNX_FILE, PER_CLASS, ONNX_MODEL = "model.onnx", "per_class.csv", "onnx_model"
 
 
 def release(report: Path, dist: Path) -> None:
@@ -51,8 +52,8 @@ def release(report: Path, dist: Path) -> None:
             )
         run = client.get_run(champion.run_id)
         with tempfile.TemporaryDirectory() as folder:
-            onnx_file = fetch_onnx(mlflow, run, Path(folder))
-            bundle = write_bundle(dist, f"{REGISTERED_NAME}-v{champion.version}", onnx_file, run, int(champion.version))
+            files = fetch_onnx(mlflow, run, Path(folder)), fetch(mlflow, run, PER_CLASS, Path(folder))
+            bundle = write_bundle(dist, f"{REGISTERED_NAME}-v{champion.version}", *files, run, int(champion.version))
     print(
         f"export: {bundle}, validation accuracy {accuracy_of(run):.4f}, test accuracy {run.data.metrics['test_accuracy']:.4f}"
     )
@@ -69,7 +70,7 @@ def best_run(mlflow: Any, data: dict[str, str]) -> Any:
     )
     for run in runs:
         files = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
-        if ONNX_FILE in files and {"best_validation_accuracy", "test_accuracy"} <= run.data.metrics.keys():
+        if {ONNX_FILE, PER_CLASS} <= files and "best_validation_accuracy" in run.data.metrics:
             return run
     raise PipelineError(
         f"there is no finished run with an exported model on the current data (archive {data['archive_sha256'][:8]}) "
@@ -135,15 +136,20 @@ def log_onnx_model(mlflow: Any, run: Any) -> None:
         mlflow.MlflowClient().log_artifacts(run.info.run_id, str(model), ONNX_MODEL)
 
 
+def fetch(mlflow: Any, run: Any, artefact: str, folder: Path) -> Path:
+    """Download one of the run's artefacts into `folder`."""
+    return Path(
+        mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=artefact, dst_path=str(folder))
+    )
+
+
 def fetch_onnx(mlflow: Any, run: Any, folder: Path) -> Path:
     """The ONNX file that the run logged.
 
     Raises:
         PipelineError: its hash is not the one that the run was tagged with.
     """
-    path = Path(
-        mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=ONNX_FILE, dst_path=str(folder))
-    )
+    path = fetch(mlflow, run, ONNX_FILE, folder)
     if sha256_of(path) != run.data.tags["onnx_sha256"]:
         raise PipelineError(
             f"the artefact {ONNX_FILE} of MLflow run {run.info.run_id} was changed: its SHA-256 is {sha256_of(path)}, "

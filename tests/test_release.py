@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, run
 
 from pipeline.errors import PipelineError
-from pipeline.files import sha256_of, write_json
+from pipeline.files import sha256_of, write_csv, write_json
 from pipeline.keras_start import start_keras
 from pipeline.models import NETWORKS
 from pipeline.onnx_model import open_session, probabilities, to_onnx
@@ -51,9 +51,11 @@ def add_run(mlflow, model, validation_accuracy, status="FINISHED", test_accuracy
     with mlflow.start_run(tags=facts | {"dvc.train": json.dumps({"models/model.keras": "12"})} | tags) as active:
         mlflow.log_param("download.name", "a data set")
         mlflow.log_artifact(model)
-        by_class = {f"test_{kind}/{name}": 0.5 for kind in ("precision", "recall", "f1") for name in NAMES}
+        rows = [{"class_name": name, "precision": 0.5, "recall": 0.25, "f1": 0.75, "images": 10} for name in NAMES]
+        write_csv(model.with_name("per_class.csv"), rows)
+        mlflow.log_artifact(model.with_name("per_class.csv"))
         figures = {"accuracy": test_accuracy, "accuracy_low": 0.4, "accuracy_high": 0.6, "macro_f1": 0.5, "images": 100}
-        mlflow.log_metrics({f"test_{name}": value for name, value in figures.items()} | by_class)
+        mlflow.log_metrics({f"test_{name}": value for name, value in figures.items()})
         mlflow.log_metrics(
             {"best_validation_accuracy": validation_accuracy, "parity_max_abs_difference": 1e-6, "parity_images": 100}
         )
@@ -183,6 +185,7 @@ def test_the_model_cards_code_runs(store, models, tmp_path):
     bundle = tmp_path / f"dist/{REGISTERED_NAME}-v1"
     card = (bundle / "README.md").read_text()
     assert "**a data set**" in card
+    assert "| dog | 0.500 | 0.250 | 0.750 |" in card
     code = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1] + "print(probabilities.shape)"
     done = subprocess.run([sys.executable, "-c", code], cwd=bundle, capture_output=True, text=True, check=True)
     assert done.stdout == "(1, 3)\n"
