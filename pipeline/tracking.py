@@ -58,8 +58,7 @@ def _set_experiment(mlflow: Any, name: str) -> None:
     remote = tracking_uri().startswith(("http://", "https://", "databricks"))  # there the server decides
     with _file_lock(database):  # two processes must not both make the tables
         if mlflow.get_experiment_by_name(name) is None:
-            kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on chat traces
-            mlflow.create_experiment(name, None if remote else (folder / "mlartifacts").as_uri(), tags=kind)
+            mlflow.create_experiment(name, None if remote else (folder / "mlartifacts").as_uri())
         mlflow.set_experiment(name)
 
 
