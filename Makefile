@@ -4,6 +4,7 @@ SHELL := /bin/sh
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
 EXTRAS ?=
+# For the stages, since dvc.yaml says `python`:
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -18,7 +19,7 @@ help: ## list the targets
 setup: .venv/installed ## make .venv/ alone; EXTRAS=s3,postgres adds extras of pyproject.toml
 ifneq ($(EXTRAS),)
 	@sed -e '/^ *--hash/d' -e 's/ *\\$$//' requirements.lock > .venv/constraints.txt
-	@pip install --quiet --constraint .venv/constraints.txt '.[$(EXTRAS)]'
+	@.venv/bin/python -m pip install --quiet --constraint .venv/constraints.txt '.[$(EXTRAS)]'
 endif
 
 .venv/installed: requirements.lock
@@ -29,24 +30,24 @@ endif
 	@touch .venv/installed
 
 demo: .venv/installed ## run the whole pipeline on generated images, offline, in .demo/
-	@python -m pipeline.demo .demo
+	@.venv/bin/python -m pipeline.demo .demo
 
 repro: .venv/installed ## run the pipeline on CIFAR-10: check params.yaml, then `dvc repro`
-	@python -m pipeline.check_params
-	@dvc repro
+	@.venv/bin/python -m pipeline.check_params
+	@.venv/bin/python -m dvc repro
 
 export: .venv/installed ## register the best tracked model and write its bundle to dist/
-	@python -m pipeline.release reports/metrics/validate.json dist
+	@.venv/bin/python -m pipeline.release reports/metrics/validate.json dist
 
 test: .venv/installed ## run the tests
-	@python -m pytest
+	@.venv/bin/python -m pytest
 
 lint: .venv/installed ## check style and formatting
-	@ruff check .
-	@ruff format --check .
+	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m ruff format --check .
 
 bench: .venv/installed ## measure, and write the figures into README.md; ARCHIVE=path NAME="what tables call it"
-	@python -m benchmarks.run $(if $(ARCHIVE),"$(ARCHIVE)") $(if $(NAME),"$(NAME)")
+	@.venv/bin/python -m benchmarks.run $(if $(ARCHIVE),"$(ARCHIVE)") $(if $(NAME),"$(NAME)")
 
 lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

@@ -6,32 +6,25 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline.cifar10 import data_name
 from pipeline.files import sha256_of, whole, write_json
 
 LAYOUT = 1  # major version of the bundle's layout
 
 
-def write_bundle(dist: Path, name: str, onnx_file: Path, per_class: Path, run: Any, version: int) -> Path:
-    """Write the folder dist/name; made twice from one model version, its bytes are the same.
+def write_bundle(target: Path, onnx_file: Path, per_class: Path, facts: dict[str, Any]) -> Path:
+    """Write the folder `target`; equal arguments give equal bytes.
 
     Args:
         per_class: table with columns class_name, precision, recall, f1, images.
-        run: the MLflow run that made the model, with its metrics, params and tags.
-        version: of the registered model.
+        facts: from `manifest_facts`, with the model version in `lineage`.
     """
-    import onnx
-
-    target = dist / name
-    proto = onnx.load(onnx_file)
-    props = {prop.key: prop.value for prop in proto.metadata_props}
+    with per_class.open(newline="") as table:
+        classes = list(csv.DictReader(table))
     with whole(target) as (draft,):
         draft.mkdir()
         shutil.copyfile(onnx_file, draft / "model.onnx")
-        (draft / "labels.txt").write_text("\n".join(json.loads(props["class_names"])) + "\n")
-        facts = manifest(proto, props, run, version)
-        with per_class.open(newline="") as table:
-            (draft / "README.md").write_text(model_card(name, facts, list(csv.DictReader(table))))
+        (draft / "labels.txt").write_text("".join(f"{row['class_name']}\n" for row in classes))
+        (draft / "README.md").write_text(model_card(target.name, facts, classes))
         files = {
             path.name: {"sha256": sha256_of(path), "bytes": path.stat().st_size} for path in sorted(draft.iterdir())
         }
@@ -39,21 +32,25 @@ def write_bundle(dist: Path, name: str, onnx_file: Path, per_class: Path, run: A
     return target
 
 
-def manifest(proto: Any, props: dict[str, str], run: Any, version: int) -> dict[str, Any]:
-    """What the bundle says of itself: interface, metrics with the data's name, lineage."""
+def manifest_facts(proto: Any, run: Any) -> dict[str, Any]:
+    """What the bundle says of itself: interface, metrics with the data's name, lineage.
+
+    Args:
+        proto: the onnx.ModelProto.
+        run: the MLflow run that made it, with its metrics and tags.
+    """
     tags, metrics = run.data.tags, run.data.metrics
-    name = run.data.params.get("download.name")
     dvc = {key.removeprefix("dvc."): json.loads(value) for key, value in sorted(tags.items()) if key.startswith("dvc.")}
     libraries = {
         key.removeprefix("library."): value for key, value in sorted(tags.items()) if key.startswith("library.")
     }
     return {
-        "model": props["model"],
+        "model": tags["model"],
         "opset": proto.opset_import[0].version,
         "ir_version": proto.ir_version,
         "inputs": [_interface(value) for value in proto.graph.input],
         "outputs": [_interface(value) for value in proto.graph.output],
-        "data": data_name(None if name == "None" else name, tags["archive_sha256"]),
+        "data": tags["data"],
         "metrics": {
             "validation_accuracy": metrics["best_validation_accuracy"],
             **{key: value for key, value in sorted(metrics.items()) if key.startswith(("test_", "parity_"))},
@@ -66,7 +63,6 @@ def manifest(proto: Any, props: dict[str, str], run: Any, version: int) -> dict[
             "git_dirty": tags.get("git_dirty"),
             "dvc_stages": dvc,
             "mlflow_run_id": run.info.run_id,
-            "model_version": version,
             "libraries": libraries,
         },
     }
@@ -84,7 +80,7 @@ def model_card(name: str, facts: dict[str, Any], classes: list[dict[str, str]]) 
     """A page in Markdown: what the model is for, how good it is on what data, how to run it.
 
     Args:
-        facts: from `manifest`.
+        facts: as for `write_bundle`.
         classes: rows with class_name, precision, recall, f1.
     """
     metrics, lineage = facts["metrics"], facts["lineage"]

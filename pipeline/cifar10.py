@@ -50,7 +50,8 @@ def data_name(name: str | None, archive_sha256: str) -> str:
     """What tables call the data: "CIFAR-10" only where the archive is the official one."""
     if archive_sha256 == OFFICIAL_SHA256:
         return "CIFAR-10"
-    return name if name and name != "CIFAR-10" else f"archive {archive_sha256[:8]}"
+    unnamed = re.sub(r"[^a-z0-9]", "", (name or "").lower()) in ("", "cifar10")
+    return f"archive {archive_sha256[:8]}" if unnamed else name
 
 
 def read_archive(path: Path) -> Archive:
@@ -158,6 +159,8 @@ def _training_batches(contents: dict[str, dict[str, Any]]) -> list[str]:
     names = [f"data_batch_{number}" for number in range(1, int(announced[1]) + 1)]
     for name in names:
         _required(contents, name)
+    if unannounced := contents.keys() - {"batches.meta", "test_batch", *names}:
+        raise _broken(f"the archive has {', '.join(sorted(unannounced))}, but data_batch_1 is {title!r}")
     return names
 
 

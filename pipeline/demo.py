@@ -22,6 +22,7 @@ from pipeline.tracking import tracking_uri
 
 IMAGES_PER_BATCH = 1_500
 SEED = 0
+ARCHIVE = "generated.tar.gz"
 SECTIONS = {  # of params.yaml; evaluate and export stay as they are for CIFAR-10
     "prepare": {"validation_images": 1_000, "seed": SEED},
     "validate": {
@@ -45,14 +46,19 @@ def demo(folder: Path) -> None:
     Raises:
         PipelineError: a stage failed; what it said stands above.
     """
+    if folder.exists() and not (folder / ARCHIVE).exists():
+        raise PipelineError(
+            f"{folder} exists and is no earlier demo: it would be deleted. Name another folder, or `make demo`."
+        )
     remove(folder)
     lay_out(folder)
     environment = os.environ | {
         "MLFLOW_TRACKING_URI": tracking_uri(),  # this repository's, since the scratch folder is deleted next time
         "MLFLOW_EXPERIMENT_NAME": "demo",
+        "DVC_NO_ANALYTICS": "1",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # dvc.yaml says `python`
     }
-    for command in (["init", "--no-scm", "--quiet"], ["config", "core.analytics", "false"], ["repro"]):
+    for command in (["init", "--no-scm", "--quiet"], ["repro"]):
         if subprocess.run([sys.executable, "-m", "dvc", *command], cwd=folder, env=environment).returncode:
             raise PipelineError(
                 f"`dvc {command[0]}` failed in {folder}; its own message stands above. `make demo` starts anew."
@@ -66,7 +72,7 @@ def lay_out(folder: Path) -> None:
     folder.mkdir(parents=True)
     shutil.copy(here / "dvc.yaml", folder)
     shutil.copytree(here / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
-    archive = folder.resolve() / "generated.tar.gz"
+    archive = folder.resolve() / ARCHIVE
     write_archive(archive, IMAGES_PER_BATCH, SEED)
     params = read_params() | SECTIONS
     source = {"name": "generated images", "sha256": sha256_of(archive), "urls": [archive.as_uri()]}

@@ -120,10 +120,11 @@ def fetch(url: str, partial: Path, floor: int, patience: float) -> None:
     body = open_mirror(url, _size(partial), patience)
     try:
         with partial.open("ab") as file, _progress(url, file.tell(), body.size) as bar:
+            known = file.tell() - body.start  # bytes that come again from a server that ignores Range
             window_end, received = time.monotonic() + patience, 0
             for chunk in body.chunks:
-                file.write(chunk)
-                bar.update(len(chunk))
+                bar.update(file.write(chunk[known:]))
+                known = max(0, known - len(chunk))
                 received += len(chunk)
                 if time.monotonic() > window_end:
                     if received < floor * patience:

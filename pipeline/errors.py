@@ -20,6 +20,8 @@ def one_message(name: str) -> Iterator[None]:
         yield
     except PipelineError as error:
         sys.exit(f"{name}: {error}")
+    except FileNotFoundError as error:
+        sys.exit(f"{name}: there is no {error.filename}. `dvc repro` makes what is missing.")
     except OSError as error:
         sys.exit(f"{name}: {error}. Free the space or permit the access, then run the same command again.")
     except KeyboardInterrupt:

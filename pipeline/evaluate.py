@@ -1,13 +1,12 @@
 """Evaluate stage: the only report on the test split, every image scored once."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from pipeline.files import sha256_of, whole, write_csv, write_json
+from pipeline.files import removed_on_failure, whole, write_csv, write_json
 from pipeline.models import load_model
 from pipeline.params import Params, run_stage
 from pipeline.pictures import captioned_grid
@@ -39,19 +38,20 @@ def evaluate(
     from pipeline import lineage, tracking
 
     split = read_split(test)
-    restore = partial(
-        lineage.restore, report=approved, model=model, metrics=train_metrics, curves=curves, example=split.images[:2]
-    )
-    with tracking.run_of_model(sha256_of(model), lineage.stage_tags("train"), restore) as mlflow:
-        scores = load_model(model).predict(split.images, batch_size=BATCH_SIZE, verbose=0)  # (n, classes)
+    outputs = (metrics, per_class, predictions, pictures)
+    with (
+        lineage.run_of(model, approved, train_metrics, curves, split.images[:2]) as mlflow,
+        removed_on_failure(*outputs),
+    ):
+        scores = load_model(model).predict(split.images, batch_size=BATCH_SIZE, verbose=0)  # float32 (n, classes)
         figures = measure(split.labels, scores.argmax(1))
-        classes = measure_classes(split.labels, scores.argmax(1), split.class_names.tolist())
-        with whole(metrics, per_class, predictions, pictures) as drafts:
+        with whole(*outputs) as drafts:
             write_json(drafts[0], figures)
-            write_csv(drafts[1], classes)
+            write_csv(drafts[1], measure_classes(split.labels, scores.argmax(1), split.class_names.tolist()))
             write_csv(drafts[2], prediction_rows(split, scores))
             draw(split, scores, params.pictures, drafts[3])
         with tracking.explained():
+            mlflow.set_tags(lineage.stage_tags("train") | {"evaluate.pictures": params.pictures})
             mlflow.log_metrics({f"test_{name}": value for name, value in figures.items()})
             mlflow.log_artifact(per_class)  # a table: 30 metrics more would bury the curves in MLflow's charts
             mlflow.log_artifact(predictions)
@@ -84,7 +84,11 @@ def measure(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
 
 
 def measure_classes(labels: np.ndarray, predicted: np.ndarray, class_names: list[str]) -> list[dict[str, Any]]:
-    """One row per class: class_name, precision, recall, f1, images."""
+    """One row per class: class_name, precision, recall, f1, images.
+
+    Args:
+        labels, predicted: whole numbers (n,), 0 to classes - 1.
+    """
     from sklearn.metrics import precision_recall_fscore_support
 
     columns = precision_recall_fscore_support(labels, predicted, labels=range(len(class_names)), zero_division=0)
@@ -101,7 +105,11 @@ def measure_classes(labels: np.ndarray, predicted: np.ndarray, class_names: list
 
 
 def prediction_rows(split: Split, scores: np.ndarray) -> list[dict[str, Any]]:
-    """One row per test image: archive_index, actual and predicted class name, probability of the predicted class."""
+    """One row per test image: archive_index, actual and predicted class name, probability of the predicted class.
+
+    Args:
+        scores: float32 (n, classes), rows sum to 1.
+    """
     names = split.class_names
     return [
         {
@@ -115,7 +123,12 @@ def prediction_rows(split: Split, scores: np.ndarray) -> list[dict[str, Any]]:
 
 
 def draw(split: Split, scores: np.ndarray, count: int, folder: Path) -> None:
-    """Write confusion_matrix.png, predictions.png (evenly over the split) and mistakes.png (most confident first)."""
+    """Write confusion_matrix.png, predictions.png (evenly over the split) and mistakes.png (most confident first).
+
+    Args:
+        scores: float32 (n, classes), rows sum to 1.
+        count: images on each of the last two.
+    """
     folder.mkdir()
     predicted = scores.argmax(1)
     wrong = np.flatnonzero(predicted != split.labels)
@@ -138,7 +151,11 @@ def draw(split: Split, scores: np.ndarray, count: int, folder: Path) -> None:
 
 
 def draw_confusion(labels: np.ndarray, predicted: np.ndarray, class_names: list[str], path: Path) -> None:
-    """Counts by actual class (rows) and predicted class (columns), shaded by share of the row."""
+    """Draw counts by actual class (rows) and predicted class (columns), shaded by share of the row.
+
+    Args:
+        labels, predicted: whole numbers (n,), 0 to classes - 1.
+    """
     from matplotlib.figure import Figure
     from sklearn.metrics import confusion_matrix
 

@@ -1,7 +1,6 @@
 """Export stage: the Keras model as an ONNX file, proven equal on every test image."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from pipeline.errors import PipelineError
-from pipeline.files import sha256_of, whole, write_json
+from pipeline.files import removed_on_failure, sha256_of, whole, write_json
 from pipeline.keras_start import without_chatter
 from pipeline.models import load_model
 from pipeline.onnx_model import open_session, probabilities, to_onnx
@@ -43,18 +42,18 @@ def export(
     approved = require_validated(report, test)
     from pipeline import lineage, tracking
 
-    split = read_split(test)
-    restore = partial(
-        lineage.restore, report=approved, model=model, metrics=train_metrics, curves=curves, example=split.images[:2]
-    )
-    with tracking.run_of_model(sha256_of(model), lineage.stage_tags("train", "evaluate"), restore) as mlflow:
+    split, outputs = read_split(test), (onnx_model, metrics)
+    with (
+        lineage.run_of(model, approved, train_metrics, curves, split.images[:2]) as mlflow,
+        removed_on_failure(*outputs),
+    ):
         keras_model = load_model(model)
         facts = {
             "archive_sha256": split.archive_sha256,
             "model": keras_model.name,
             "validation_accuracy": json.loads(train_metrics.read_text())["validation_accuracy"],
         }
-        with whole(onnx_model, metrics) as (onnx_draft, metrics_draft):
+        with whole(*outputs) as (onnx_draft, metrics_draft):
             with without_chatter():
                 proto = to_onnx(keras_model, params.opset, split.class_names.tolist(), facts)
             onnx_draft.write_bytes(proto.SerializeToString(deterministic=True))
@@ -63,6 +62,7 @@ def export(
             figures = proof | {"bytes": onnx_draft.stat().st_size, "opset": params.opset}
             write_json(metrics_draft, figures)
         with tracking.explained():
+            mlflow.set_tags(lineage.stage_tags("train", "evaluate") | {"export.opset": params.opset})
             mlflow.log_artifact(onnx_model)
             mlflow.log_metrics({name if "parity" in name else f"onnx_{name}": value for name, value in figures.items()})
             mlflow.set_tags({"parity_passed": "true", "onnx_sha256": sha256_of(onnx_model)})
@@ -76,19 +76,21 @@ def compare(keras_model: Any, session: Any, images: np.ndarray) -> dict[str, Any
     """How far ONNX Runtime is from Keras on every image, the worst of `BATCH_SIZES`.
 
     A disagreement is another most probable class, unless Keras gives both the very same probability.
+
+    Args:
+        images: uint8 (n, 32, 32, 3), RGB.
     """
     expected = keras_model.predict(images, batch_size=256, verbose=0)  # (n, classes)
     rows = np.arange(len(images))
-    difference, disagreements = 0.0, 0
+    differences, disagreements = [], []
     for batch_size in BATCH_SIZES:
         actual = probabilities(session, images, batch_size)
-        difference = max(difference, float(np.abs(actual - expected).max()))
-        other = expected[rows, actual.argmax(1)] != expected.max(1)
-        disagreements = max(disagreements, int(other.sum()))
+        differences.append(np.abs(actual - expected).max())
+        disagreements.append((expected[rows, actual.argmax(1)] != expected.max(1)).sum())
     return {
         "parity_images": len(images),
-        "parity_max_abs_difference": difference,
-        "parity_argmax_disagreements": disagreements,
+        "parity_max_abs_difference": float(np.max(differences)),  # NaN where any is NaN, unlike max()
+        "parity_argmax_disagreements": int(np.max(disagreements)),
     }
 
 

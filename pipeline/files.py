@@ -32,6 +32,17 @@ def whole(*targets: Path) -> Iterator[tuple[Path, ...]]:
             remove(draft)
 
 
+@contextmanager
+def removed_on_failure(*paths: Path) -> Iterator[None]:
+    """Delete `paths` where the block fails: a failed stage leaves no output."""
+    try:
+        yield
+    except BaseException:
+        for path in paths:
+            remove(path)
+        raise
+
+
 def remove(path: Path) -> None:
     """Delete a file or a folder, if there is one."""
     if path.is_dir():
@@ -47,8 +58,8 @@ def sha256_of(path: Path) -> str:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` as indented JSON with a line end, keys in the order given."""
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    """Write `content` as indented JSON with a line end, keys in the order given; NaN raises ValueError."""
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

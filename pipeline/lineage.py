@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import subprocess
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import numpy as np
 import yaml
 
 from pipeline.cifar10 import data_name
+from pipeline.files import sha256_of
 from pipeline.keras_start import without_chatter
-from pipeline.models import load_model
+from pipeline.models import NETWORKS, load_model
 from pipeline.params import read_params
+from pipeline.tracking import run_of_model
 
 DIGEST_LENGTH = 36  # MLflow's limit for a data set's digest; the whole hash stands in a tag
 LIBRARIES = ("keras", "tensorflow", "numpy", "onnx", "tf2onnx", "onnxruntime")
@@ -60,15 +63,23 @@ def _git(*arguments: str) -> str:
 
 
 def log_setting(mlflow: Any, report: dict[str, Any]) -> None:
-    """Log all of params.yaml, and the data set with the archive's hash as its digest."""
+    """Log the settings of the stages up to train, and the data set with the archive's hash as its digest.
+
+    A setting that params.yaml leaves to the network is logged with the network's value.
+    """
     from mlflow.data.http_dataset_source import HTTPDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
 
     sections = read_params()
-    mlflow.log_params({f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()})
+    own = NETWORKS[sections["train"]["model"]]._asdict()
+    train = {key: own[key] if value is None else value for key, value in sections["train"].items()}
+    for name in ("download", "prepare", "validate"):
+        mlflow.log_params({f"{name}.{key}": value for key, value in sections[name].items()})
+    mlflow.log_params({f"train.{key}": value for key, value in train.items()})
     archive = report["archive_sha256"]
-    source = HTTPDatasetSource(sections["download"]["urls"][0])
     name = data_name(sections["download"]["name"], archive)
+    mlflow.set_tag("data", name)
+    source = HTTPDatasetSource(sections["download"]["urls"][0])
     mlflow.log_input(MetaDataset(source, name, archive[:DIGEST_LENGTH]), context="training")
 
 
@@ -103,16 +114,25 @@ def log_model(mlflow: Any, model: Any, metrics: dict[str, Any], example: np.ndar
         )
 
 
-def restore(mlflow: Any, report: dict[str, Any], model: Path, metrics: Path, curves: Path, example: np.ndarray) -> None:
-    """Log what a training left on disk, into a run that was opened after it.
+def run_of(
+    model: Path, report: dict[str, Any], metrics: Path, curves: Path, example: np.ndarray
+) -> AbstractContextManager[Any]:
+    """The MLflow run of a trained model, for evaluate and export; where it is lost, another with what is on disk.
 
     Args:
         report: content of validate.json.
+        metrics, curves: as train wrote them.
         example: uint8 (n, 32, 32, 3).
     """
-    mlflow.set_tags(data_tags(report) | code_tags())
-    log_setting(mlflow, report)
-    with curves.open(newline="") as file:
-        for row in csv.DictReader(file):
-            log_epoch(mlflow, {name: float(value) for name, value in row.items()})
-    log_model(mlflow, load_model(model), json.loads(metrics.read_text()), example)
+
+    def restore(mlflow: Any) -> None:
+        network = load_model(model)
+        before = stage_tags("download", "prepare", "validate")  # but no commit: which one trained it is not known
+        mlflow.set_tags(data_tags(report) | before | {"model": network.name})
+        log_setting(mlflow, report)
+        with curves.open(newline="") as file:
+            for row in csv.DictReader(file):
+                log_epoch(mlflow, {name: float(value) for name, value in row.items()})
+        log_model(mlflow, network, json.loads(metrics.read_text()), example)
+
+    return run_of_model(sha256_of(model), restore)

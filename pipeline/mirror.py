@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import requests
@@ -10,6 +10,7 @@ import urllib3
 
 from pipeline.errors import innermost
 
+GZIP = b"\x1f\x8b"  # the first bytes of every gzip file, RFC 1952
 CHUNK = 1 << 18  # bytes; what is read at once at the most
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}  # HTTP status codes of errors that may pass
 
@@ -23,14 +24,19 @@ class MayPass(Exception):
 
 
 class Body(NamedTuple):
-    """chunks: the file's bytes from the offset on; size: of the whole file in bytes, None where not announced."""
+    """What a mirror sends.
+
+    chunks: bytes of the file, in order; start: the position in the file of the first of them, 0
+    where a server ignores Range; size: of the whole file in bytes, None where not announced.
+    """
 
     chunks: Iterator[bytes]
+    start: int
     size: int | None
 
 
 def open_mirror(url: str, offset: int, patience: float) -> Body:
-    """The bytes behind `url` from byte `offset` on.
+    """The bytes behind `url`, from byte `offset` on if the mirror can do that.
 
     Args:
         patience: seconds of silence after which the mirror counts as stalled.
@@ -49,13 +55,16 @@ def _open_file(path: Path, offset: int) -> Body:
     except OSError as error:
         raise BadMirror(f"cannot open the file: {error.strerror}") from None
     file.seek(offset)
-    return Body(_until_empty(file), size)
+    return Body(_read(file), offset, size)
 
 
-def _until_empty(file) -> Iterator[bytes]:
-    with file:
-        while chunk := file.read(CHUNK):
-            yield chunk
+def _read(file: BinaryIO) -> Iterator[bytes]:
+    try:
+        with file:
+            while chunk := file.read(CHUNK):
+                yield chunk
+    except OSError as error:
+        raise BadMirror(f"cannot read the file: {error.strerror}") from None
 
 
 def _open_http(url: str, offset: int, patience: float) -> Body:
@@ -69,7 +78,7 @@ def _open_http(url: str, offset: int, patience: float) -> Body:
     except requests.RequestException as error:
         raise BadMirror(str(error)) from None
     if response.status_code == 416:  # nothing behind the offset
-        return Body(iter(()), offset)
+        return Body(iter(()), offset, offset)
     if response.status_code in TRANSIENT:
         raise MayPass(f"HTTP {response.status_code} {response.reason}")
     if response.status_code not in (200, 206):
@@ -84,8 +93,8 @@ def _body(response: requests.Response, offset: int) -> Body:
         served = response.headers.get("Content-Range", "")
         if not served.startswith(f"bytes {offset}-"):
             raise BadMirror(f"asked for bytes {offset}-, it sent {served!r}")
-        return Body(_stream(response), None if remaining is None else offset + remaining)
-    return Body(_skip(_refuse_page(_stream(response)), offset), remaining)  # it ignores Range and sends all
+        return Body(_stream(response), offset, None if remaining is None else offset + remaining)
+    return Body(_refuse_page(_stream(response)), 0, remaining)  # it ignores Range and sends all
 
 
 def _stream(response: requests.Response) -> Iterator[bytes]:
@@ -100,16 +109,11 @@ def _stream(response: requests.Response) -> Iterator[bytes]:
 
 
 def _refuse_page(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """An error page with status 200 must not be taken for the file."""
-    first = next(chunks, b"")
-    if first.lstrip().startswith(b"<"):
-        raise BadMirror(f"it sent a web page, not an archive: {first[:40]!r}")
+    """An error page with status 200 must not be taken for the file: a tar.gz begins as gzip does."""
+    first = b""
+    while len(first) < len(GZIP) and (chunk := next(chunks, b"")):
+        first += chunk
+    if not first.startswith(GZIP):
+        raise BadMirror(f"it sent no gzip archive, but {first[:40]!r}")
     yield first
     yield from chunks
-
-
-def _skip(chunks: Iterator[bytes], offset: int) -> Iterator[bytes]:
-    for chunk in chunks:
-        if offset < len(chunk):
-            yield chunk[offset:]
-        offset = max(0, offset - len(chunk))

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,7 +44,7 @@ def _explain(section: str) -> Callable[[Any], str]:
         if error["type"] == "extra_forbidden":
             return f"{key} is unknown: remove it, or correct its name"
         message = re.sub(r"^(Value error,|Input|List|String) ", "", error["msg"])
-        hint = _number_hint(error["input"])
+        hint = _number_hint(error["input"]) if error["type"].startswith(("int", "float")) else ""
         return f"{key} is {error['input']!r}, but it {message}{hint}"
 
     return line
@@ -52,9 +53,10 @@ def _explain(section: str) -> Callable[[Any], str]:
 def _number_hint(value: Any) -> str:
     """YAML reads `1e-3` as text: say how to write it."""
     try:
-        return f": write it as {float(value):f}".rstrip("0") if isinstance(value, str) else ""
-    except ValueError:
+        number = Decimal(value) if isinstance(value, str) else Decimal("NaN")
+    except InvalidOperation:
         return ""
+    return f": write it as {number:f}, without quotes" if number.is_finite() else ""
 
 
 def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:

@@ -45,9 +45,14 @@ def choose_validation(labels: np.ndarray, classes: int, params: PrepareParams) -
         held_back: bool (n,), True for `params.validation_images` of them.
 
     Raises:
-        PipelineError: a class would be empty in one of the two splits.
+        PipelineError: a class has no image, or would have none in one of the two splits.
     """
     counts = np.bincount(labels, minlength=classes)
+    if not counts.all():
+        raise PipelineError(
+            f"the archive's training batches hold no image of class {counts.argmin()}, of {classes} classes that "
+            "batches.meta names. Check download.urls and download.sha256 in params.yaml, then run `dvc repro`."
+        )
     shares = _proportional(counts, params.validation_images)
     if params.validation_images >= len(labels) or not (shares.all() and (shares < counts).all()):
         raise PipelineError(
@@ -71,7 +76,12 @@ def _proportional(counts: np.ndarray, total: int) -> np.ndarray:
 
 
 def split_archive(data: Archive, held_back: np.ndarray, sha256: str) -> tuple[Split, Split, Split]:
-    """Train, validation and test, each image with its index in the archive."""
+    """Train, validation and test, each image with its index in the archive.
+
+    Args:
+        held_back: bool (training images,), True where the image goes to validation.
+        sha256: of the archive.
+    """
     names = np.array(data.class_names)
     position = np.arange(len(held_back) + len(data.test_labels), dtype=np.int32)
 

@@ -3,6 +3,8 @@
 Stands outside the DAG, since it reads the tracking store: python -m pipeline.release REPORT DIST
 """
 
+import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -10,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.bundle import write_bundle
+from pipeline.bundle import manifest_facts, write_bundle
 from pipeline.cifar10 import CHANNELS, SIDE
 from pipeline.errors import PipelineError, one_message
-from pipeline.files import sha256_of
+from pipeline.files import sha256_of, write_json
 from pipeline.splits import require_validated
 from pipeline.tracking import connect, explained, shown_uri
 
 REGISTERED_NAME = "cifar10-classifier"
 ALIAS = "champion"
-# Artefacts of a run: the exported file, the table by class, and the MLflow model that is registered.
-ONNX_FILE, PER_CLASS, ONNX_MODEL = "model.onnx", "per_class.csv", "onnx_model"
+ONNX_FILE, PER_CLASS = "model.onnx", "per_class.csv"  # artefacts of a run and files of a registered version
+FACTS = "facts.json"  # of a registered version: what the bundle's manifest says, as it was when registered
 
 
 def release(report: Path, dist: Path) -> None:
@@ -35,28 +37,36 @@ def release(report: Path, dist: Path) -> None:
     """
     data = {name: require_validated(report)[name] for name in ("archive_sha256", "splits_sha256")}
     mlflow = connect()
-    with explained():
-        client = mlflow.MlflowClient()
-        best = best_run(mlflow, data)
-        champion = current_champion(client)
-        if (
-            champion is None
-            or not same_data(champion, data)
-            or accuracy_of(best) > float(champion.tags["validation_accuracy"])
-        ):
-            champion = promote(mlflow, best, data)
-            print(f"export: version {champion.version} of {REGISTERED_NAME} is the new {ALIAS}")
-        else:
-            print(
-                f"export: version {champion.version} of {REGISTERED_NAME} stays the {ALIAS}: no competing run is better"
+    with tempfile.TemporaryDirectory() as folder:
+        with explained():
+            champion = choose(mlflow, data)
+            files = Path(
+                mlflow.artifacts.download_artifacts(f"models:/{REGISTERED_NAME}/{champion.version}", dst_path=folder)
             )
-        run = client.get_run(champion.run_id)
-        with tempfile.TemporaryDirectory() as folder:
-            files = fetch_onnx(mlflow, run, Path(folder)), fetch(mlflow, run, PER_CLASS, Path(folder))
-            bundle = write_bundle(dist, f"{REGISTERED_NAME}-v{champion.version}", *files, run, int(champion.version))
+        require_sha256(
+            files / ONNX_FILE, champion.tags["onnx_sha256"], f"version {champion.version} of {REGISTERED_NAME}"
+        )
+        facts = json.loads((files / FACTS).read_text())
+        facts["lineage"]["model_version"] = int(champion.version)
+        name = f"{REGISTERED_NAME}-v{champion.version}"
+        bundle = write_bundle(dist / name, files / ONNX_FILE, files / PER_CLASS, facts)
+    metrics = facts["metrics"]
     print(
-        f"export: {bundle}, validation accuracy {accuracy_of(run):.4f}, test accuracy {run.data.metrics['test_accuracy']:.4f}"
+        f"export: {bundle}, validation accuracy {metrics['validation_accuracy']:.4f}, "
+        f"test accuracy {metrics['test_accuracy']:.4f}"
     )
+
+
+def choose(mlflow: Any, data: dict[str, str]) -> Any:
+    """The champion's model version: the current one, unless a competing run is better or it is on other data."""
+    best, champion = best_run(mlflow, data), current_champion(mlflow)
+    stays = champion is not None and same_data(champion, data)
+    if stays and accuracy_of(best) <= float(champion.tags["validation_accuracy"]):
+        print(f"export: version {champion.version} of {REGISTERED_NAME} stays the {ALIAS}: no competing run is better")
+        return champion
+    champion = promote(mlflow, best, data)
+    print(f"export: version {champion.version} of {REGISTERED_NAME} is the new {ALIAS}")
+    return champion
 
 
 def best_run(mlflow: Any, data: dict[str, str]) -> Any:
@@ -83,8 +93,9 @@ def accuracy_of(run: Any) -> float:
     return run.data.metrics["best_validation_accuracy"]
 
 
-def current_champion(client: Any) -> Any | None:
+def current_champion(mlflow: Any) -> Any | None:
     """The model version with the alias, or None."""
+    client = mlflow.MlflowClient()
     found = client.search_registered_models(f"name = '{REGISTERED_NAME}'")
     version = found[0].aliases.get(ALIAS) if found else None
     return client.get_model_version(REGISTERED_NAME, version) if version else None
@@ -106,56 +117,54 @@ def promote(mlflow: Any, run: Any, data: dict[str, str]) -> Any:
     if registered:  # by a call that was interrupted, or as an earlier champion
         version = registered[0]
     else:
-        log_onnx_model(mlflow, run)
+        source = log_version(mlflow, run)
         tags = data | {"onnx_sha256": onnx_sha256, "validation_accuracy": repr(accuracy_of(run))}
-        version = mlflow.register_model(f"runs:/{run.info.run_id}/{ONNX_MODEL}", REGISTERED_NAME, tags=tags)
+        version = mlflow.register_model(source, REGISTERED_NAME, tags=tags)
     client.set_registered_model_alias(REGISTERED_NAME, ALIAS, version.version)
     return version
 
 
-def log_onnx_model(mlflow: Any, run: Any) -> None:
-    """Log the run's ONNX file in MLflow's ONNX flavour, with signature and input example."""
+def log_version(mlflow: Any, run: Any) -> str:
+    """Log what a version consists of into the run, in MLflow's ONNX flavour; its address.
+
+    The run's own artefacts may be overwritten by another export; a version's must not change.
+    """
     import onnx
 
-    example = np.zeros((1, SIDE, SIDE, CHANNELS), np.uint8)
+    name = f"onnx_model_{run.data.tags['onnx_sha256'][:8]}"
     with tempfile.TemporaryDirectory() as folder:
-        proto = onnx.load(fetch_onnx(mlflow, run, Path(folder)))
-        classes = proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-        signature = mlflow.models.infer_signature(
-            {"image": example}, {"probabilities": np.zeros((1, classes), np.float32)}
-        )
-        model = Path(folder) / ONNX_MODEL
+        onnx_file, per_class = (fetch(mlflow, run, artefact, folder) for artefact in (ONNX_FILE, PER_CLASS))
+        require_sha256(onnx_file, run.data.tags["onnx_sha256"], f"MLflow run {run.info.run_id}")
+        proto, example = onnx.load(onnx_file), np.zeros((1, SIDE, SIDE, CHANNELS), np.uint8)
+        scores = np.zeros((1, proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value), np.float32)
+        model = Path(folder) / name
         mlflow.onnx.save_model(
             proto,
             model,
-            signature=signature,
+            signature=mlflow.models.infer_signature({"image": example}, {"probabilities": scores}),
             input_example={"image": example},
             pip_requirements=["onnxruntime", "numpy"],
             save_as_external_data=False,  # MLflow's default would strip the weights from `proto`
         )
-        mlflow.MlflowClient().log_artifacts(run.info.run_id, str(model), ONNX_MODEL)
+        shutil.copy(onnx_file, model / ONNX_FILE)  # to the byte, whatever MLflow made of it
+        shutil.copy(per_class, model / PER_CLASS)
+        write_json(model / FACTS, manifest_facts(proto, run))
+        mlflow.MlflowClient().log_artifacts(run.info.run_id, str(model), name)
+    return f"runs:/{run.info.run_id}/{name}"
 
 
-def fetch(mlflow: Any, run: Any, artefact: str, folder: Path) -> Path:
+def fetch(mlflow: Any, run: Any, artefact: str, folder: str) -> Path:
     """Download one of the run's artefacts into `folder`."""
-    return Path(
-        mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=artefact, dst_path=str(folder))
-    )
+    return Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=artefact, dst_path=folder))
 
 
-def fetch_onnx(mlflow: Any, run: Any, folder: Path) -> Path:
-    """The ONNX file that the run logged.
-
-    Raises:
-        PipelineError: its hash is not the one that the run was tagged with.
-    """
-    path = fetch(mlflow, run, ONNX_FILE, folder)
-    if sha256_of(path) != run.data.tags["onnx_sha256"]:
+def require_sha256(path: Path, expected: str, owner: str) -> None:
+    """Raise `PipelineError` where the file is not the one that was recorded."""
+    if (actual := sha256_of(path)) != expected:
         raise PipelineError(
-            f"the artefact {ONNX_FILE} of MLflow run {run.info.run_id} was changed: its SHA-256 is {sha256_of(path)}, "
-            f"logged was {run.data.tags['onnx_sha256']}. Delete that run, then run `dvc repro --force export` and `make export`."
+            f"{path.name} of {owner} was changed: its SHA-256 is {actual}, recorded was {expected}. Delete that run or "
+            "version in MLflow, then run `dvc repro --force export` and `make export`."
         )
-    return path
 
 
 if __name__ == "__main__":

@@ -72,6 +72,8 @@ def require_validated(report: Path, *splits: Path) -> dict[str, Any]:
     if success is not True:
         raise PipelineError(f"the data failed validation ({report} says success: {success}). {remedy}")
     for split in splits:
+        if not split.is_file():
+            raise PipelineError(f"there is no split {split}. `dvc repro prepare` makes it.")
         actual = sha256_of(split)
         if hashes.get(split.stem) != actual:
             raise PipelineError(

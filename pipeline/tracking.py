@@ -24,9 +24,12 @@ MODEL_TAG = "model_sha256"
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI where it is set, else mlflow.db in the repository's root.
 
-    `dvc exp run --temp` and `--queue` work in a temporary folder; DVC_ROOT still names the root.
+    `dvc exp run --temp` and `--queue` work in a temporary folder; DVC_ROOT still names the root,
+    and a relative sqlite file is looked for there.
     """
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_root() / 'mlflow.db'}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    relative = re.fullmatch(r"sqlite:///(?!file:)([^/].*)", uri)
+    return f"sqlite:///{_root() / relative[1]}" if relative else uri
 
 
 def connect() -> Any:
@@ -93,6 +96,8 @@ def explained() -> Iterator[None]:
     """Turn a failure of the store within the block into one message that says what to do."""
     try:
         yield
+    except FileNotFoundError:
+        raise  # a local file, not the store
     except _tracking_errors() as error:
         raise PipelineError(
             f"cannot record in the MLflow store {shown_uri()}: {innermost(error)}. "
@@ -163,7 +168,7 @@ def training_run(tags: dict[str, str]) -> Iterator[tuple[Any, Recorder]]:
 
 
 @contextmanager
-def run_of_model(model_sha256: str, tags: dict[str, str], restore: Callable[[Any], None]) -> Iterator[Any]:
+def run_of_model(model_sha256: str, restore: Callable[[Any], None]) -> Iterator[Any]:
     """The latest run with that model, FINISHED or FAILED as the block ends.
 
     Where there is none (the model comes from DVC's cache, or the store was lost in training), a
@@ -182,9 +187,8 @@ def run_of_model(model_sha256: str, tags: dict[str, str], restore: Callable[[Any
         )
         mlflow.start_run(run_id=found[0].info.run_id if found else None)
     with _ends_run(mlflow):
-        with explained():
-            mlflow.set_tags(tags)
-            if not found:
+        if not found:
+            with explained():
                 mlflow.set_tag(
                     "mlflow.note.content",
                     "Opened after training: its own run is lost, or the model comes from DVC's cache.",

@@ -1,5 +1,6 @@
 """Train stage: fit a network of pipeline/models.py and keep the epoch best on validation."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from pipeline.errors import PipelineError
 from pipeline.files import sha256_of, whole, write_csv, write_json
 from pipeline.keras_start import start_keras
 from pipeline.models import NETWORKS, save_model
@@ -91,6 +93,9 @@ def fit(
     Returns:
         The uncompiled network with the weights of the epoch best on validation; a row of figures
         per epoch; the seconds that the fit alone took.
+
+    Raises:
+        PipelineError: the loss became infinite or no number.
     """
     keras = start_keras()
     import tensorflow as tf
@@ -119,6 +124,12 @@ def fit(
                 flush=True,
             )
         report_epoch(rows[-1])
+        if not math.isfinite(rows[-1]["loss"]):
+            rate = float(model.optimizer.learning_rate)
+            raise PipelineError(
+                f"the loss became {rows[-1]['loss']} in epoch {epoch + 1} at train.learning_rate {rate:g}: training "
+                "diverged. Lower train.learning_rate in params.yaml, then run `dvc repro`."
+            )
 
     start = time.perf_counter()
     model.fit(

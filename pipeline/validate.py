@@ -1,16 +1,18 @@
 """Validate stage: refuse a data set that is not what it should be, before anything learns from it."""
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of, whole, write_json
 from pipeline.params import Params, run_stage
-from pipeline.splits import SPLIT_NAMES, combined_sha256, read_split
+from pipeline.splits import SPLIT_NAMES, Split, combined_sha256, read_split
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PerChannel = Annotated[list[Fraction], Field(min_length=3, max_length=3)]
@@ -36,21 +38,20 @@ def validate(params: ValidateParams, train: Path, validation: Path, test: Path, 
             `report` and `data_docs` stay for reading.
     """
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read by the library when it is imported
-    from pipeline.expectations import check, data_docs_folder, expectations
-    from pipeline.features import class_table, image_table, part_table, split_table
+    from pipeline.expectations import check, data_docs_folder, expectations, new_context
 
     paths = dict(zip(SPLIT_NAMES, (train, validation, test), strict=True))
     splits = {name: read_split(path) for name, path in paths.items()}
-    images, class_names = image_table(splits), splits["train"].class_names
-    tables = {
-        "images": images,
-        "splits": split_table(splits),
-        "parts": part_table(images),
-        "classes": class_table(images, class_names),
-    }
+    images = sum(len(split.labels) for split in splits.values())
+    expected = expectations(params, len(splits["train"].class_names))
     with whole(report, data_docs) as (report_draft, docs_draft), tempfile.TemporaryDirectory() as project:
-        count, failures = check(tables, expectations(params, len(class_names)), Path(project))
-        data_docs_folder(Path(project)).replace(docs_draft)
+        context, count, failures = new_context(Path(project)), 0, []
+        for table, rows in tables(splits):
+            failures += check(context, table, rows, expected[table])
+            count += len(expected[table])
+            if table == "splits" and failures:
+                break  # images of another shape or type: nothing more can be measured on them
+        shutil.copytree(data_docs_folder(Path(project)), docs_draft)
         hashes = {name: sha256_of(path) for name, path in paths.items()}
         write_json(
             report_draft,
@@ -58,7 +59,7 @@ def validate(params: ValidateParams, train: Path, validation: Path, test: Path, 
                 "success": not failures,
                 "expectations": count,
                 "failed": len(failures),
-                "images": len(images),
+                "images": images,
                 "archive_sha256": splits["train"].archive_sha256,
                 "splits_sha256": combined_sha256(hashes),
                 "splits": hashes,
@@ -66,7 +67,18 @@ def validate(params: ValidateParams, train: Path, validation: Path, test: Path, 
         )
     if failures:
         raise PipelineError(_explain(failures, count, data_docs))
-    print(f"validate: {len(images):,} images meet all {count} expectations; see {data_docs}/index.html")
+    print(f"validate: {images:,} images meet all {count} expectations; see {data_docs}/index.html")
+
+
+def tables(splits: dict[str, Split]) -> Iterator[tuple[str, Any]]:
+    """Names and contents of the tables that are checked, each measured when its turn comes."""
+    from pipeline.features import class_table, image_table, part_table, split_table
+
+    yield "splits", split_table(splits)
+    images = image_table(splits)
+    yield "images", images
+    yield "parts", part_table(images)
+    yield "classes", class_table(images, splits["train"].class_names)
 
 
 def _explain(failures: list, count: int, data_docs: Path) -> str:

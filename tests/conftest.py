@@ -22,6 +22,8 @@ def _no_outer_settings(monkeypatch):
     """Tests must not write to the MLflow store of whoever runs them."""
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "DVC_EXP_NAME"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("DVC_NO_ANALYTICS", "MLFLOW_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "true")
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +87,7 @@ def run(folder, *command, **environment):
     return subprocess.run(
         [sys.executable, "-m", *map(str, command)],
         cwd=folder,
-        env=os.environ | {"PATH": path} | environment,
+        env=os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "true", "MLFLOW_DISABLE_TELEMETRY": "true"} | environment,
         capture_output=True,
         text=True,
     )

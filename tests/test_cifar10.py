@@ -145,6 +145,10 @@ def without(member, key=None):
         (change("data_batch_2", b"labels", [0, 1]), "list of 1 whole numbers as labels"),
         (change("data_batch_2", b"labels", ["0"]), "list of 1 whole numbers as labels"),
         (change("data_batch_1", b"batch_label", b"something"), 'must be titled "training batch 1 of N", got'),
+        (
+            contents() | {"data_batch_7": contents()["data_batch_2"]},
+            "has data_batch_7, but data_batch_1 is 'training batch 1 of 2'",
+        ),
         (contents() | {"test_batch": [1, 2]}, "test_batch must hold a dictionary, got list"),
     ],
 )
@@ -196,6 +200,7 @@ def test_cut_anywhere_an_archive_is_refused(tmp_path):
     [
         ("anything", OFFICIAL_SHA256, "CIFAR-10"),
         ("CIFAR-10", "1e2c9ab5" * 8, "archive 1e2c9ab5"),
+        (" cifar 10", "1e2c9ab5" * 8, "archive 1e2c9ab5"),
         ("CIFAR-10, JPEG re-encoded", "1e2c9ab5" * 8, "CIFAR-10, JPEG re-encoded"),
         (None, "1e2c9ab5" * 8, "archive 1e2c9ab5"),
     ],

@@ -19,7 +19,7 @@ from conftest import ROOT, run, set_params
 from pipeline.download import DownloadParams, download
 from pipeline.errors import PipelineError
 
-BODY = bytes(range(256)) * 4096  # 1 MiB
+BODY = b"\x1f\x8b" + bytes(range(256)) * 4096  # 1 MiB that begins as gzip does
 SHA256 = sha256(BODY).hexdigest()
 
 
@@ -67,7 +67,7 @@ def mirror(answer=good):
 
 
 def params(*urls, **changes):
-    settings = {"sha256": SHA256, "name": None, "minimum_speed": 0, "patience": 0.5, "attempts": 2}
+    settings = {"sha256": SHA256, "name": None, "minimum_speed": 0, "patience": 5.0, "attempts": 2}
     return DownloadParams(urls=list(urls), **settings | changes)
 
 
@@ -204,7 +204,7 @@ def wrong_range(request):
         ),
         (lambda request: request.send(404, b""), "HTTP 404 Not Found"),
         (lambda request: request.send(500, b""), r"HTTP 500 Internal Server Error \(attempt 2 of 2\)"),
-        (lambda request: request.send(200, b"\n <!DOCTYPE html><p>Sign in"), "it sent a web page, not an archive: "),
+        (lambda request: request.send(200, b"\n <!DOCTYPE html><p>Sign in"), "it sent no gzip archive, but "),
         (cut, "the connection broke: .*bytes"),
         (longer, "the file's SHA-256 is"),
         (endless_redirect, "it redirects in a circle"),
@@ -214,7 +214,7 @@ def wrong_range(request):
 )
 def test_a_bad_mirror_is_named_with_its_reason_and_the_ways_out(target, answer, reason):
     with mirror(answer) as server, pytest.raises(PipelineError) as refusal:
-        download(params(server.url), target)
+        download(params(server.url, patience=0.5 if answer is stall else 5.0), target)
     assert re.search(f"{re.escape(server.url)}: {reason}", str(refusal.value))
     assert re.search(r"(?s)download.urls.*file:///.*make demo", str(refusal.value))
     assert not target.exists()
@@ -234,9 +234,9 @@ def test_each_mirror_that_failed_is_named(target, tmp_path):
     assert "Connection refused" in str(refusal.value)
 
 
-def test_the_web_page_of_a_captive_portal_does_not_spoil_a_partial_download(target):
+def test_the_answer_of_a_captive_portal_does_not_spoil_a_partial_download(target):
     leave_partial(target, BODY[:1000])
-    with mirror(lambda request: request.send(200, b"<html>" + BODY)) as server, pytest.raises(PipelineError):
+    with mirror(lambda request: request.send(200, b'{"error": "sign in"}')) as server, pytest.raises(PipelineError):
         download(params(server.url), target)
     assert partial(target).read_bytes() == BODY[:1000]
 
@@ -271,17 +271,51 @@ def trickle(request):
 
 def test_a_slow_mirror_is_left_for_the_next_which_goes_on_from_there(target):
     with mirror(trickle) as slow, mirror() as fast:
-        download(params(slow.url, fast.url, minimum_speed=200_000), target)
+        download(params(slow.url, fast.url, minimum_speed=200_000, patience=0.5), target)
     assert len(slow.asked) == 1
     assert int(re.search(r"\d+", fast.asked[0])[0]) > 0
     assert target.read_bytes() == BODY
 
 
+def test_a_fast_mirror_without_range_is_not_called_slow_while_known_bytes_come_again(target):
+    def steady(request):
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(BODY)))
+        request.end_headers()
+        for place in range(0, len(BODY), 50_000):  # 1 MB a second
+            request.wfile.write(BODY[place : place + 50_000])
+            request.wfile.flush()
+            time.sleep(0.05)
+
+    leave_partial(target, BODY[:-1000])
+    with mirror(steady) as server, mirror() as next_one:
+        download(params(server.url, next_one.url, minimum_speed=200_000, patience=0.4), target)
+    assert next_one.asked == []
+    assert target.read_bytes() == BODY
+
+
 def test_the_last_mirror_may_be_slow(target, capsys):
     with mirror(trickle) as slow, pytest.raises(PipelineError):
-        download(params(slow.url, minimum_speed=200_000, attempts=1), target)
+        download(params(slow.url, minimum_speed=200_000, patience=0.5, attempts=1), target)
     assert "slower" not in capsys.readouterr().err
     assert partial(target).stat().st_size == 60_000
+
+
+def test_a_write_that_fails_keeps_what_was_fetched_and_says_so(project, tmp_path):
+    """A limit on the file size stands for the full disk where nothing can be mounted."""
+    (tmp_path / "big.tar.gz").write_bytes(BODY)
+    set_params(project, download={"urls": [(tmp_path / "big.tar.gz").as_uri()], "sha256": SHA256})
+    target = tmp_path / "raw" / "archive.tar.gz"
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)); "
+    code = (
+        limit
+        + "from pipeline.params import run_stage; from pipeline.download import *; run_stage(download, DownloadParams)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, target], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.search(r"download: cannot write .*partial: File too large. Make room, then run `dvc repro`", done.stderr)
+    assert [path.name for path in target.parent.iterdir()] == [f".{SHA256}.partial"]
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting a small tmpfs needs root on Linux")

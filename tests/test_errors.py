@@ -10,6 +10,10 @@ from pipeline.errors import PipelineError, one_message
     [
         (PipelineError("no such thing"), "stage: no such thing"),
         (OSError(errno.ENOSPC, "No space left on device", "a.npz"), "No space left on device: 'a.npz'. Free the space"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file", "a.npz"),
+            "stage: there is no a.npz. `dvc repro` makes what is missing.",
+        ),
         (KeyboardInterrupt(), 130),
     ],
 )

@@ -6,7 +6,7 @@ from test_evaluate import trained  # noqa: F401
 
 import pipeline.export
 from pipeline.errors import PipelineError
-from pipeline.export import ExportParams, compare, export, refuse_difference
+from pipeline.export import BATCH_SIZES, ExportParams, compare, export, refuse_difference
 from pipeline.files import sha256_of
 
 
@@ -42,6 +42,24 @@ def test_equal_models_differ_by_nothing():
 def test_another_class_is_counted_and_an_exact_tie_is_not():
     assert compared([[0.5, 0.5]], [[0.4999, 0.5001]])["parity_argmax_disagreements"] == 0
     assert compared([[0.5001, 0.4999]], [[0.4999, 0.5001]])["parity_argmax_disagreements"] == 1
+
+
+def test_a_probability_that_is_no_number_is_refused():
+    proof = compared([[0.2, 0.8]], [[0.2, float("nan")]])
+    with pytest.raises(PipelineError, match="is not equal to the Keras model"):
+        refuse_difference(proof)
+
+
+@pytest.mark.parametrize("wrong", BATCH_SIZES)
+def test_a_difference_at_any_of_the_batch_sizes_is_found(wrong):
+    class WrongAtOneSize(FakeSession):
+        def run(self, _, inputs):
+            scores = self.scores[inputs["image"]]
+            return [scores + 0.5 if len(inputs["image"]) == wrong else scores]
+
+    scores = np.full((600, 2), 0.25)
+    proof = compare(FakeKeras(scores), WrongAtOneSize(scores), np.arange(600))
+    assert proof["parity_max_abs_difference"] == 0.5
 
 
 @pytest.mark.parametrize("difference", [2e-5, float("nan")])

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.files import sha256_of, whole, write_csv
+from pipeline.files import removed_on_failure, sha256_of, whole, write_csv, write_json
 
 
 def test_whole_gives_the_file_its_name_when_the_block_ends(tmp_path):
@@ -31,6 +31,19 @@ def test_whole_replaces_a_folder_and_what_a_killed_process_left(tmp_path):
         draft.mkdir()
         (draft / "new.html").touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["pages", "new.html"]
+
+
+def test_what_a_stage_wrote_goes_where_it_fails_afterwards(tmp_path):
+    for name in ("a.txt", "kept.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(ZeroDivisionError), removed_on_failure(tmp_path / "a.txt"):
+        _ = 1 / 0
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+
+
+def test_json_refuses_what_is_no_number(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"loss": float("nan")})
 
 
 def test_sha256_of_a_known_text(tmp_path):

@@ -1,18 +1,24 @@
 import json
+import subprocess
 
 import yaml
-from conftest import ROOT
 
 from pipeline.lineage import code_tags, stage_tags
 
 
-def test_code_tags_name_commit_experiment_and_libraries(monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_code_tags_name_commit_experiment_and_libraries(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("one")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+    for command in (["init", "-q"], ["add", "a.txt"], [*identity, "commit", "-qm", "one"]):
+        subprocess.run(["git", *command], check=True)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     monkeypatch.setenv("DVC_EXP_NAME", "bold-idea")
     tags = code_tags()
-    assert (len(tags["git_commit"]), tags["dvc_exp_name"]) == (40, "bold-idea")
-    assert tags["git_dirty"] in ("true", "false")
+    assert (tags["git_commit"], tags["git_dirty"], tags["dvc_exp_name"]) == (commit, "false", "bold-idea")
     assert tags["library.keras"].startswith("3.")
+    (tmp_path / "a.txt").write_text("two")
+    assert code_tags()["git_dirty"] == "true"
 
 
 def test_outside_of_git_there_is_no_commit(monkeypatch, tmp_path):

@@ -17,14 +17,20 @@ def test_the_projects_own_params_pass(monkeypatch):
     [
         ("train", {"epoch": 3}, "train.epoch is unknown"),
         ("train", {"epochs": -1}, "train.epochs is -1, but it should be greater than 0"),
-        ("train", {"epochs": "3"}, "train.epochs is '3', but it should be a valid integer"),
+        (
+            "train",
+            {"epochs": "3"},
+            "train.epochs is '3', but it should be a valid integer: write it as 3, without quotes\n",
+        ),
         ("train", {"epochs": 3.5}, "train.epochs is 3.5, but it should be a valid integer"),
         ("train", {"epochs": True}, "train.epochs is True, but it should be a valid integer"),
         (
             "train",
             {"learning_rate": "1e-3"},
-            "train.learning_rate is '1e-3', but it should be a valid number: write it as 0.001",
+            "train.learning_rate is '1e-3', but it should be a valid number: write it as 0.001, without quotes\n",
         ),
+        ("train", {"learning_rate": "1e-7"}, "write it as 0.0000001, without quotes\n"),
+        ("train", {"learning_rate": "fast"}, "train.learning_rate is 'fast', but it should be a valid number\n"),
         ("train", {"learning_rate": 0}, "train.learning_rate is 0, but it should be greater than 0"),
         ("train", {"learning_rate": float("nan")}, "train.learning_rate is nan, but it should be"),
         ("train", {"learning_rate": float("inf")}, "train.learning_rate is inf, but it should be"),

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from conftest import run, set_params
@@ -47,6 +50,25 @@ def test_a_class_without_training_or_validation_images_is_refused(number):
     labels = np.repeat(np.array([0, 1, 2], np.uint8), (3, 4, 3))
     with pytest.raises(PipelineError, match=rf"prepare.validation_images is {number}: .*3 to 4 each.*dvc repro"):
         choose_validation(labels, 3, PrepareParams(validation_images=number, seed=0))
+
+
+def test_an_archive_without_images_of_a_class_is_refused():
+    labels = np.array([0, 0, 2, 2], np.uint8)
+    with pytest.raises(PipelineError, match=r"hold no image of class 1, of 3 classes.*download.urls.*dvc repro"):
+        choose_validation(labels, 3, PrepareParams(validation_images=2, seed=0))
+
+
+def test_a_disk_that_fills_up_leaves_no_file(project, archive):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)); "
+    code = (
+        limit
+        + "from pipeline.params import run_stage; from pipeline.prepare import *; run_stage(prepare, PrepareParams)"
+    )
+    outputs = ["train.npz", "validation.npz", "test.npz", "sheet.png"]
+    done = subprocess.run([sys.executable, "-c", code, archive, *outputs], cwd=project, capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "File too large" in done.stderr
+    assert not list(project.glob("*.npz")) + list(project.glob("*.png")) + list(project.glob(".partial*"))
 
 
 def test_a_failed_prepare_leaves_no_file(project, archive):

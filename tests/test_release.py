@@ -47,9 +47,14 @@ def store(tmp_path, monkeypatch):
 
 def add_run(mlflow, model, validation_accuracy, status="FINISHED", test_accuracy=0.5, **tags):
     """A run as the pipeline leaves it; its id."""
-    facts = DATA | {"parity_passed": "true", "model_sha256": "ef" * 32, "onnx_sha256": sha256_of(model)}
+    facts = DATA | {
+        "parity_passed": "true",
+        "model_sha256": "ef" * 32,
+        "onnx_sha256": sha256_of(model),
+        "model": "basic",
+        "data": "a data set",
+    }
     with mlflow.start_run(tags=facts | {"dvc.train": json.dumps({"models/model.keras": "12"})} | tags) as active:
-        mlflow.log_param("download.name", "a data set")
         mlflow.log_artifact(model)
         rows = [{"class_name": name, "precision": 0.5, "recall": 0.25, "f1": 0.75, "images": 10} for name in NAMES]
         write_csv(model.with_name("per_class.csv"), rows)
@@ -152,6 +157,36 @@ def test_interrupted_after_registering_it_goes_on_with_that_version(store, model
     release(tmp_path / "validate.json", tmp_path / "dist")
     assert len(versions(store)) == 1
     assert int(champion(store).version) == 1
+
+
+def test_a_later_export_of_the_champions_run_does_not_change_its_bundle(store, models, tmp_path):
+    """dvc repro with another opset overwrites the run's ONNX file; the registered version keeps its own."""
+    run_id = add_run(store, models[0], 0.60)
+    release(tmp_path / "validate.json", tmp_path / "dist")
+    store.MlflowClient().log_artifact(run_id, models[1])
+    store.MlflowClient().set_tag(run_id, "onnx_sha256", sha256_of(models[1]))
+    release(tmp_path / "validate.json", tmp_path / "dist")
+    assert len(versions(store)) == 1
+    assert sha256_of(tmp_path / f"dist/{REGISTERED_NAME}-v1/model.onnx") == sha256_of(models[0])
+
+
+def test_a_changed_version_is_refused(store, models, tmp_path):
+    run_id = add_run(store, models[0], 0.60)
+    release(tmp_path / "validate.json", tmp_path / "dist")
+    (registered,) = tmp_path.rglob(f"mlartifacts/{run_id}/artifacts/onnx_model_*/model.onnx")
+    registered.write_bytes(models[1].read_bytes())
+    with pytest.raises(PipelineError, match=f"model.onnx of version 1 of {REGISTERED_NAME} was changed"):
+        release(tmp_path / "validate.json", tmp_path / "dist")
+
+
+def test_a_dist_that_cannot_be_written_is_not_blamed_on_the_store(store, models, tmp_path):
+    add_run(store, models[0], 0.60)
+    (tmp_path / "dist").write_text("a file where a folder should be")
+    done = run(tmp_path, "pipeline.release", "validate.json", "dist", PYTHONPATH=str(ROOT))
+    assert done.returncode == 1
+    assert "MLflow store" not in done.stderr
+    assert "dist" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_changed_artefact_is_refused(store, models, tmp_path):

@@ -8,6 +8,7 @@ import urllib.request
 from contextlib import contextmanager
 
 import pytest
+from conftest import ROOT
 from test_download import mirror
 
 from pipeline import tracking
@@ -19,6 +20,7 @@ def store(tmp_path, monkeypatch):
     """A folder with a space as the repository's root."""
     root = tmp_path / "a repository"
     root.mkdir()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(root))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     return root
@@ -58,6 +60,27 @@ def test_mlflows_own_settings_win(store, monkeypatch, tmp_path):
     assert not (store / "mlflow.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("uri", "used"),
+    [
+        ("sqlite:///team.db", "sqlite:////root folder/team.db"),
+        ("sqlite:////else/team.db", "sqlite:////else/team.db"),
+        ("sqlite:///file:/else/m.db?mode=ro&uri=true", "sqlite:///file:/else/m.db?mode=ro&uri=true"),
+        ("http://host", "http://host"),
+        ("", "sqlite:////root folder/mlflow.db"),
+    ],
+)
+def test_a_relative_sqlite_file_is_one_in_the_root(monkeypatch, uri, used):
+    monkeypatch.setenv("DVC_ROOT", "/root folder")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert tracking.tracking_uri() == used
+
+
+def test_a_missing_local_file_is_not_blamed_on_the_store(store):
+    with pytest.raises(FileNotFoundError), tracking.explained():
+        open("curves.csv")  # noqa: SIM115
+
+
 def test_a_run_whose_block_fails_is_marked_failed(store):
     with pytest.raises(ZeroDivisionError), tracking.training_run({}):
         _ = 1 / 0
@@ -69,19 +92,19 @@ def test_evaluate_and_export_go_on_in_the_latest_run_with_that_model(store):
         with tracking.training_run({"name": name}) as (mlflow, record):
             record(mlflow.set_tag, tracking.MODEL_TAG, "abc")
         time.sleep(0.01)
-    with tracking.run_of_model("abc", {"evaluated": "yes"}, restore=pytest.fail):
-        pass
+    with tracking.run_of_model("abc", restore=pytest.fail) as mlflow:
+        mlflow.set_tag("evaluated", "yes")
     runs = client().search_runs([only.experiment_id for only in client().search_experiments()])
     assert {run.data.tags["name"]: run.data.tags.get("evaluated") for run in runs} == {"first": None, "second": "yes"}
 
 
 def test_where_no_run_has_the_model_one_is_opened_that_says_so(store):
-    with tracking.run_of_model("abc", {}, restore=lambda mlflow: mlflow.log_metric("restored", 1)):
+    with tracking.run_of_model("abc", restore=lambda mlflow: mlflow.log_metric("restored", 1)):
         pass
     run = only_run()
     assert "Opened after training" in run.data.tags["mlflow.note.content"]
     assert (run.data.metrics, run.data.tags[tracking.MODEL_TAG]) == ({"restored": 1.0}, "abc")
-    with tracking.run_of_model("abc", {}, restore=pytest.fail):  # and is found from then on
+    with tracking.run_of_model("abc", restore=pytest.fail):  # and is found from then on
         pass
 
 
@@ -185,7 +208,7 @@ def test_a_server_that_dies_costs_a_warning_and_what_was_kept_comes_once_it_is_b
 
 def test_two_processes_make_one_store_at_once(store):
     code = "from pipeline import tracking\nwith tracking.training_run({}): pass"
-    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pair = [subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=store) for _ in range(2)]
     assert [process.wait() for process in pair] == [0, 0]
     experiments = client().search_experiments(filter_string="name = 'cifar10'")

@@ -1,4 +1,6 @@
 import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,7 +78,9 @@ SPOILED = [
     ("test", {"archive_index": lambda index: index + 1000}, "Every image can be traced to the archive"),
     ("test", {"images": lambda images: images[:, :31]}, "Images have the height"),
     ("test", {"images": lambda images: images[:, :, :31]}, "Images have the width"),
+    ("test", {"images": lambda images: images[..., :1]}, "Images have a red, a green and a blue channel"),
     ("test", {"images": lambda images: images.astype(np.float32)}, "Pixels are bytes"),
+    ("test", {name: lambda values: values[:0] for name in ("images", "labels", "archive_index")}, "No split is empty"),
 ]
 
 
@@ -121,3 +125,12 @@ def test_at_most_five_offenders_are_named(splits, tmp_path):
         run(splits, tmp_path)
     named = [line for line in str(refusal.value).splitlines() if line.startswith("    in: ")]
     assert max(line.count(",") for line in named) == 4
+
+
+def test_a_temporary_folder_on_another_filesystem_serves(splits, tmp_path, monkeypatch):
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second filesystem at /dev/shm")
+    monkeypatch.setattr(tempfile, "tempdir", str(other))
+    assert run(splits, tmp_path)["success"] is True
+    assert (tmp_path / "docs/index.html").exists()

@@ -40,6 +40,16 @@ def test_a_stage_depends_on_every_module_it_imports_and_no_other(stage):
     assert modules == imported(stage)
 
 
+def test_modules_import_each_other_by_from_pipeline_alone():
+    """The walk above follows no other way of importing."""
+    for path in (ROOT / "pipeline").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not (
+                isinstance(node, ast.Import) and [name for name in node.names if name.name.startswith("pipeline")]
+            )
+            assert not (isinstance(node, ast.ImportFrom) and node.level)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_is_the_module_and_the_whole_section_of_its_name(stage):
     assert STAGES[stage]["cmd"].startswith(f"python -m pipeline.{stage} ")
