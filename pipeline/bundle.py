@@ -6,18 +6,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import PipelineError
 from pipeline.files import sha256_of, whole, write_json
 
 LAYOUT = 1  # major version of the bundle's layout
 
 
 def write_bundle(target: Path, onnx_file: Path, per_class: Path, facts: dict[str, Any]) -> Path:
-    """Write the folder `target`; equal arguments give equal bytes.
+    """Write the folder `target`; equal arguments give equal bytes, and another model's folder is not overwritten.
 
     Args:
         per_class: table with columns class_name, precision, recall, f1, images.
         facts: from `manifest_facts`, with the model version in `lineage`.
     """
+    refuse_another(target, facts["lineage"])
     with per_class.open(newline="") as table:
         classes = list(csv.DictReader(table))
     with whole(target) as (draft,):
@@ -30,6 +32,19 @@ def write_bundle(target: Path, onnx_file: Path, per_class: Path, facts: dict[str
         }
         write_json(draft / "manifest.json", {"layout": LAYOUT, "files": files} | facts)
     return target
+
+
+def refuse_another(target: Path, lineage: dict[str, Any]) -> None:
+    """Raise `PipelineError` where the folder holds another model: a new store counts versions from 1 again."""
+    manifest = target / "manifest.json"
+    if not manifest.exists():
+        return
+    theirs = json.loads(manifest.read_text())["lineage"]
+    if theirs["mlflow_run_id"] != lineage["mlflow_run_id"]:
+        raise PipelineError(
+            f"{target} holds the model of MLflow run {theirs['mlflow_run_id']}, this one is of run "
+            f"{lineage['mlflow_run_id']} in another store. Move that folder away, then run `make export`."
+        )
 
 
 def manifest_facts(proto: Any, run: Any) -> dict[str, Any]:

@@ -125,7 +125,8 @@ def _read_members(path: Path) -> dict[str, bytes]:
     except FileNotFoundError:
         raise PipelineError(f"there is no {path}. `dvc repro` downloads it.") from None
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        raise _broken(f"{path} is not a whole tar.gz: {error}") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
+        raise _broken(f"{path} cannot be read as a tar.gz: {reason}") from None
     return members
 
 

@@ -117,7 +117,7 @@ def result_table(folder: Path) -> str:
             "Demo done:",
             *lines,
             "",
-            "`mlflow ui` shows the run in the experiment `demo`. `make repro` does the same on CIFAR-10.",
+            "`.venv/bin/mlflow ui` shows the run in the experiment `demo`. `make repro` does the same on CIFAR-10.",
         ]
     )
 

@@ -46,7 +46,7 @@ def download(params: DownloadParams, archive: Path) -> None:
         PipelineError: no mirror served the file; the message names each with its reason.
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
-    if archive.is_file() and keep(archive, params.sha256):
+    if (archive.is_file() and keep(archive, params.sha256)) or take_back(archive, params.sha256):
         return
     partial = archive.with_name(f".{params.sha256}.partial")
     reasons = []
@@ -57,7 +57,8 @@ def download(params: DownloadParams, archive: Path) -> None:
             break
         except BadMirror as error:
             reasons.append(f"{url}: {error}")
-            print(f"download: {reasons[-1]}", file=sys.stderr)
+            if url != params.urls[-1]:
+                print(f"download: {reasons[-1]}", file=sys.stderr)
     else:
         raise PipelineError(_all_failed(reasons, archive))
     partial.replace(archive)
@@ -80,6 +81,16 @@ def keep(archive: Path, sha256: str) -> bool:
     archive.replace(aside)
     print(f"download: {archive} had another hash than download.sha256; it is kept as {aside}")
     return False
+
+
+def take_back(archive: Path, sha256: str) -> bool:
+    """Whether the expected file was moved aside earlier; then it is put back in its place."""
+    aside = archive.with_name(f"{archive.name}.{sha256[:8]}")
+    if not aside.is_file() or sha256_of(aside) != sha256:
+        return False
+    aside.replace(archive)
+    print(f"download: {archive} was kept as {aside.name} and is back in its place")
+    return True
 
 
 def fetch_verified(url: str, partial: Path, floor: int, params: DownloadParams) -> None:
@@ -149,7 +160,7 @@ def _all_failed(reasons: list[str], archive: Path) -> str:
     listed = "\n".join(f"  {reason}" for reason in reasons)
     return (
         f"no mirror served the archive:\n{listed}\nThree ways out, each followed by `dvc repro`:\n"
-        "  another URL: put it first in download.urls in params.yaml\n"
+        "  another URL: put it first in download.urls in params.yaml, with the hash of its file in download.sha256\n"
         f"  a file you have: copy it to {archive}, or name it in download.urls as file:///...\n"
         "  no CIFAR-10 at all: `make demo` runs everything on generated images"
     )

@@ -15,7 +15,7 @@ import yaml
 from pipeline.cifar10 import data_name
 from pipeline.files import sha256_of
 from pipeline.keras_start import without_chatter
-from pipeline.models import NETWORKS, load_model
+from pipeline.models import NETWORKS, load_model, require_figures
 from pipeline.params import read_params
 from pipeline.tracking import run_of_model
 
@@ -119,11 +119,17 @@ def run_of(
 ) -> AbstractContextManager[Any]:
     """The MLflow run of a trained model, for evaluate and export; where it is lost, another with what is on disk.
 
+    Raises:
+        PipelineError: `model` and `metrics` are not of one training, or the store cannot be used.
+
     Args:
         report: content of validate.json.
         metrics, curves: as train wrote them.
         example: uint8 (n, 32, 32, 3).
     """
+
+    figures = json.loads(metrics.read_text())
+    require_figures(model, figures)
 
     def restore(mlflow: Any) -> None:
         network = load_model(model)
@@ -133,6 +139,6 @@ def run_of(
         with curves.open(newline="") as file:
             for row in csv.DictReader(file):
                 log_epoch(mlflow, {name: float(value) for name, value in row.items()})
-        log_model(mlflow, network, json.loads(metrics.read_text()), example)
+        log_model(mlflow, network, figures, example)
 
     return run_of_model(sha256_of(model), restore)

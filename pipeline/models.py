@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.cifar10 import CHANNELS, SIDE
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, innermost
 from pipeline.keras_start import start_keras
 
 if TYPE_CHECKING:
@@ -57,8 +57,10 @@ NETWORKS = {
 }
 
 
-def save_model(model: "keras.Model", path: Path) -> None:
-    """Write a .keras file whose bytes depend on the model alone.
+def save_model(model: "keras.Model", path: Path, figures: dict[str, Any]) -> None:
+    """Write a .keras file whose bytes depend on the model and `figures` alone.
+
+    `figures`, the content of train.json, goes into its metadata: the two can be told to belong together.
 
     Keras puts a date, and as ids the memory addresses of shared objects, into the zip it writes
     (keras/src/saving/saving_lib.py): the date is fixed, the ids become 0, 1, ... as they occur.
@@ -70,7 +72,8 @@ def save_model(model: "keras.Model", path: Path) -> None:
             for name in sorted(source.namelist()):
                 content = source.read(name)
                 if name == "metadata.json":
-                    content = json.dumps({**json.loads(content), "date_saved": "1980-01-01@00:00:00"}).encode()
+                    fixed = {"date_saved": "1980-01-01@00:00:00", "train": figures}
+                    content = json.dumps(json.loads(content) | fixed).encode()
                 if name == "config.json":
                     content = json.dumps(_number_ids(json.loads(content), {})).encode()
                 target.writestr(zipfile.ZipInfo(name), content)  # ZipInfo's own date is 1980-01-01
@@ -87,6 +90,24 @@ def _number_ids(node: Any, numbers: dict[int, int]) -> Any:
     }
 
 
+def require_figures(path: Path, figures: dict[str, Any]) -> None:
+    """Raise `PipelineError` where the .keras file is damaged or not the one that train.json is about."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            own = json.loads(file.read("metadata.json")).get("train")
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    if own != figures:
+        raise PipelineError(
+            f"{path} is not the model that train.json is about: its figures are {own}, there stands {figures}. "
+            "`dvc repro` brings the two that belong together."
+        )
+
+
+def _unreadable(path: Path, error: Exception) -> PipelineError:
+    return PipelineError(f"cannot read the model {path}: {innermost(error)}. `dvc repro` restores it or makes it anew.")
+
+
 def load_model(path: Path) -> "keras.Model":
     """Read a .keras file.
 
@@ -97,6 +118,4 @@ def load_model(path: Path) -> "keras.Model":
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # a damaged file can raise anything
-        raise PipelineError(
-            f"cannot read the model {path}: {error}. `dvc repro --force train` makes it anew."
-        ) from None
+        raise _unreadable(path, error) from None

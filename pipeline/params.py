@@ -43,6 +43,8 @@ def _explain(section: str) -> Callable[[Any], str]:
             return f"{key} is missing: add it"
         if error["type"] == "extra_forbidden":
             return f"{key} is unknown: remove it, or correct its name"
+        if error["type"] == "model_type":
+            return f"{section} is {error['input']!r}, but it should be a section with keys"
         message = re.sub(r"^(Value error,|Input|List|String) ", "", error["msg"])
         hint = _number_hint(error["input"]) if error["type"].startswith(("int", "float")) else ""
         return f"{key} is {error['input']!r}, but it {message}{hint}"
@@ -64,7 +66,9 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        raise PipelineError(f"there is no {path} here. Run in the folder that holds dvc.yaml.") from None
+        raise PipelineError(
+            f"there is no {path} here. `git checkout {path}` restores it, in the folder that holds dvc.yaml."
+        ) from None
     except yaml.YAMLError as error:
         raise PipelineError(f"{path} is not YAML: {error}. Mend that line, then run `dvc repro`.") from None
     if not isinstance(content, dict):

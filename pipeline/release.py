@@ -35,6 +35,8 @@ def release(report: Path, dist: Path) -> None:
     Raises:
         PipelineError: no run competes, or the store cannot be reached.
     """
+    if not report.exists():
+        raise PipelineError("there are no results here yet. Run `make repro`, then `make export`.")
     data = {name: require_validated(report)[name] for name in ("archive_sha256", "splits_sha256")}
     mlflow = connect()
     with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +86,8 @@ def best_run(mlflow: Any, data: dict[str, str]) -> Any:
             return run
     raise PipelineError(
         f"there is no finished run with an exported model on the current data (archive {data['archive_sha256'][:8]}) "
-        f"in {shown_uri()}. Run `make repro`, then `make export`."
+        f"in {shown_uri()}. Run `make repro`, or, if the results are there and this store has not seen them, "
+        "`dvc repro --force --single-item evaluate export`; then `make export`."
     )
 
 

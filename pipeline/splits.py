@@ -47,7 +47,7 @@ def read_split(path: Path) -> Split:
             fields = {name: content[name] for name in Split._fields}
     except Exception as error:  # a damaged file can raise anything
         raise PipelineError(
-            f"cannot read the split {path}: {error}. `dvc repro --force prepare` makes it anew."
+            f"cannot read the split {path}: {error}. `dvc repro` restores it or makes it anew."
         ) from None
     return Split(**{**fields, "archive_sha256": str(fields["archive_sha256"])})
 
@@ -78,6 +78,6 @@ def require_validated(report: Path, *splits: Path) -> dict[str, Any]:
         if hashes.get(split.stem) != actual:
             raise PipelineError(
                 f"{split} is not the file that was validated: its SHA-256 is {actual}, "
-                f"validated was {hashes.get(split.stem)}. {remedy}"
+                f"validated was {hashes.get(split.stem)}. `dvc repro` restores it, or validates it."
             )
     return content

@@ -102,7 +102,7 @@ def explained() -> Iterator[None]:
         raise PipelineError(
             f"cannot record in the MLflow store {shown_uri()}: {innermost(error)}. "
             "Start that server or permit writing there, or unset MLFLOW_TRACKING_URI to record in mlflow.db "
-            "in the repository's root; then run `dvc repro`."
+            "in the repository's root; then run the same command again."
         ) from None
 
 

@@ -72,7 +72,7 @@ def train(
         }
         speed = {"seconds": seconds, "images_per_second": len(rows) * len(splits[0].labels) / seconds}
         with whole(model, metrics, timing, curves) as drafts:
-            save_model(fitted, drafts[0])
+            save_model(fitted, drafts[0], figures)
             write_json(drafts[1], figures)
             write_json(drafts[2], speed)
             write_csv(drafts[3], rows)

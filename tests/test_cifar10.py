@@ -173,8 +173,8 @@ def link(name, target):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"no archive at all", "is not a whole tar.gz"),
-        (pack({"batches.meta": b"x" * 100_000})[:-200], "is not a whole tar.gz"),
+        (b"no archive at all", "cannot be read as a tar.gz"),
+        (pack({"batches.meta": b"x" * 100_000})[:-200], "cannot be read as a tar.gz"),
         (archive_with(tarfile.TarInfo("../../etc/cron.d/job")), r"'../../etc/cron.d/job' points outside"),
         (archive_with(tarfile.TarInfo("/etc/passwd")), "'/etc/passwd' points outside"),
         (archive_with(link("cifar-10-batches-py/test_batch", "/etc/passwd")), "is a link or a device"),

@@ -129,6 +129,17 @@ def test_another_file_in_its_place_is_moved_aside_not_lost(target):
     assert aside.exists()
 
 
+def test_a_file_that_was_moved_aside_comes_back(target):
+    target.parent.mkdir()
+    target.write_bytes(BODY)
+    with pytest.raises(PipelineError):
+        download(params("file:///nowhere", sha256="0" * 64), target)
+    assert not target.exists()
+    download(params("file:///nowhere"), target)
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+    assert target.read_bytes() == BODY
+
+
 def test_a_partial_download_goes_on_where_it_stopped(target):
     leave_partial(target, BODY[:1000])
     with mirror() as server:

@@ -36,10 +36,9 @@ def trained(splits, tmp_path, monkeypatch):
     keras = start_keras()
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)
-    save_model(NETWORKS["basic"].build(10), tmp_path / "model.keras")
-    write_json(
-        tmp_path / "train.json", {"validation_accuracy": 0.25, "validation_loss": 2.0, "best_epoch": 1, "epochs": 2}
-    )
+    figures = {"validation_accuracy": 0.25, "validation_loss": 2.0, "best_epoch": 1, "epochs": 2}
+    save_model(NETWORKS["basic"].build(10), tmp_path / "model.keras", figures)
+    write_json(tmp_path / "train.json", figures)
     write_csv(tmp_path / "curves.csv", [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.5}])
     Image.new("RGB", (8, 8)).save(tmp_path / "sheet.png")
     return [tmp_path / name for name in ("model.keras", "test.npz", "validate.json", "train.json", "curves.csv")]

@@ -74,6 +74,14 @@ def test_every_mistake_is_told_at_once(project, monkeypatch):
         check_params()
 
 
+def test_an_empty_section_is_told(project, monkeypatch):
+    path = project / "params.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"export": None}))
+    monkeypatch.chdir(project)
+    with pytest.raises(PipelineError, match="export is None, but it should be a section with keys"):
+        check_params()
+
+
 def test_an_unknown_section_is_refused(project, monkeypatch):
     (project / "params.yaml").write_text((project / "params.yaml").read_text() + "\ntrian: {epochs: 3}\n")
     monkeypatch.chdir(project)

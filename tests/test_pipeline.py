@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -29,6 +31,14 @@ METRICS = {
 }
 
 
+ENVIRONMENT = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "DVC_NO_ANALYTICS": "true",
+}
+for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "MAKEFLAGS", "MAKELEVEL"):
+    ENVIRONMENT.pop(variable, None)
+
+
 def dvc(folder, *arguments):
     return run(folder, "dvc", *arguments)
 
@@ -49,20 +59,57 @@ def query(folder, sql):
 on_finished = pytest.mark.xdist_group("finished")  # one process runs the tests that share the finished project
 
 
+def make(folder, target):
+    """`make TARGET` with the environment that runs the tests in place of a new one."""
+    return subprocess.run(
+        ["make", "--old-file=.venv/installed", target], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True
+    )
+
+
+def as_clone(folder):
+    """Make the project a git repository with DVC, as a clone is."""
+    for name in ("Makefile", "requirements.lock", ".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("data", "models", "reports"):
+        (folder / name).mkdir()
+        shutil.copy(ROOT / name / ".gitignore", folder / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+    for command in (["git", "init", "-q"], ["git", "add", "."], ["git", *identity, "commit", "-qm", "as cloned"]):
+        subprocess.run(command, cwd=folder, check=True)
+    assert dvc(folder, "init", "-q").returncode == 0
+    subprocess.run(["git", *identity, "commit", "-qm", "DVC"], cwd=folder, check=True)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, archive):
-    """A project whose DAG ran once."""
+    """A clone in which `make repro` ran once; log.txt holds what it printed, durations.json each stage's seconds."""
     folder = make_project(tmp_path_factory.mktemp("pipeline") / "a project", archive)
-    assert dvc(folder, "init", "--no-scm", "-q").returncode == 0
-    done = dvc(folder, "repro")
-    assert done.returncode == 0, done.stdout + done.stderr
-    (folder / "log.txt").write_text(done.stdout + done.stderr)
+    as_clone(folder)
+    process = subprocess.Popen(
+        ["make", "--old-file=.venv/installed", "repro"],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    started, log = {}, ""
+    for line in process.stdout:
+        log += line
+        if found := re.match(r"> python -m pipeline\.(\w+)", line):
+            started[found[1]] = time.monotonic()
+    assert process.wait() == 0, log
+    ends = [*list(started.values())[1:], time.monotonic()]
+    durations = {stage: end - start for (stage, start), end in zip(started.items(), ends, strict=True)}
+    (folder.parent / "durations.json").write_text(json.dumps(durations))
+    (folder.parent / "log.txt").write_text(log)
     return folder
 
 
 @on_finished
 def test_the_log_is_quiet_and_tells_each_stages_result(finished):
-    log = (finished / "log.txt").read_text()
+    log = (finished.parent / "log.txt").read_text()
     for line in (
         "download: data/raw",
         "prepare: 400 train",
@@ -111,10 +158,21 @@ def test_with_nothing_to_do_nothing_runs(finished):
     assert "Running stage" not in done.stdout
 
 
-@on_finished
-def test_a_refused_data_set_stops_before_train_even_when_train_alone_is_asked_for(finished):
+@pytest.fixture
+def changed(finished):
+    """Changes params.yaml for one test; afterwards `dvc repro` takes everything back from DVC's cache."""
     before, params = outputs(finished), (finished / "params.yaml").read_text()
-    set_params(finished, validate={"channel_means": [0.9, 0.9, 0.9]})
+    yield lambda **sections: set_params(finished, **sections)
+    (finished / "params.yaml").write_text(params)
+    again = dvc(finished, "repro")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "pipeline.train" not in again.stdout
+    assert outputs(finished) == before
+
+
+@on_finished
+def test_a_refused_data_set_stops_before_train_even_when_train_alone_is_asked_for(finished, changed):
+    changed(validate={"channel_means": [0.9, 0.9, 0.9]})
     done = dvc(finished, "repro")
     assert done.returncode != 0
     assert "The mean of red is this data set's." in done.stderr
@@ -124,11 +182,58 @@ def test_a_refused_data_set_stops_before_train_even_when_train_alone_is_asked_fo
     alone = dvc(finished, "repro", "--single-item", "train")
     assert alone.returncode != 0
     assert "train: the data failed validation" in alone.stderr
-    (finished / "params.yaml").write_text(params)
-    again = dvc(finished, "repro")
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "Running stage 'train'" not in again.stdout  # the model comes back from DVC's cache
-    assert outputs(finished) == before
+
+
+@on_finished
+def test_a_failed_training_leaves_no_model_and_all_else_as_it_was(finished, changed):
+    before, runs = outputs(finished), query(finished, "select * from runs")
+    changed(train={"learning_rate": 1e30})
+    done = dvc(finished, "repro")
+    assert done.returncode != 0
+    assert "train: the loss became" in done.stderr
+    assert "Traceback" not in done.stderr
+    own = {"models/model.keras", "reports/metrics/train.json", "reports/plots/curves.csv"}
+    assert outputs(finished) == {name: sha256 for name, sha256 in before.items() if name not in own}
+    assert set(runs) < set(query(finished, "select * from runs"))
+    assert query(finished, "select status, count(*) from runs group by status") == [("FAILED", 1), ("FINISHED", 1)]
+
+
+@on_finished
+def test_a_wrong_value_stops_make_repro_before_the_first_stage(finished, changed):
+    changed(export={"opset": 99})
+    done = make(finished, "repro")
+    assert done.returncode != 0
+    assert "params: params.yaml has a wrong value:\n  export.opset is 99" in done.stderr
+    assert "stage" not in done.stdout
+
+
+@on_finished
+def test_make_export_registers_the_model_and_writes_its_bundle(finished):
+    done = make(finished, "export")
+    assert done.returncode == 0, done.stdout + done.stderr
+    bundle = finished / "dist/cifar10-classifier-v1"
+    assert sha256_of(bundle / "model.onnx") == sha256_of(finished / "models/model.onnx")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["data"] == "generated"
+    assert manifest["lineage"]["dvc_stages"].keys() == set(STAGES[:-1])
+    assert manifest["lineage"]["git_commit"]
+
+
+@on_finished
+def test_an_experiment_in_a_temporary_folder_is_recorded_in_the_repository(finished):
+    log = dvc(finished, "exp", "run", "--temp", "--name", "longer", "-S", "train.epochs=3")
+    assert log.returncode == 0, log.stdout + log.stderr
+    tagged = (
+        "select run_uuid, status from runs join tags using (run_uuid) where key = 'dvc_exp_name' and value = 'longer'"
+    )
+    ((run_id, status),) = query(finished, tagged)
+    assert status == "FINISHED"
+    assert (finished / "mlartifacts" / run_id / "artifacts/model.onnx").exists()
+    assert not list((finished / ".dvc/tmp/exps").rglob("mlflow.db"))
+    assert (
+        '"train.epochs": 3' in json.dumps(json.loads(dvc(finished, "exp", "show", "--json").stdout))
+        or "longer" in log.stdout
+    )
 
 
 @on_finished
@@ -146,14 +251,16 @@ def test_a_model_from_the_cache_without_its_run_gets_a_run_that_says_so(finished
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_at_a_random_moment_and_forced_to_run_again_a_stage_writes_the_same_bytes(finished, stage):
     before, seed = outputs(finished), random.randrange(1000)
+    duration = json.loads((finished.parent / "durations.json").read_text())[stage]
+    if stage == "download":
+        (finished / "data/raw/cifar-10-python.tar.gz").unlink()  # a file that is there would be kept
     command = [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", stage]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     process = subprocess.Popen(
-        command, cwd=finished, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command, cwd=finished, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     while f"python -m pipeline.{stage}" not in process.stdout.readline():
         assert process.poll() is None
-    time.sleep(random.Random(seed).uniform(0, 3))
+    time.sleep(random.Random(seed).uniform(0, duration))
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     # Forced, since a plain `dvc repro` takes the outputs of the earlier run from DVC's cache.
@@ -162,8 +269,6 @@ def test_killed_at_a_random_moment_and_forced_to_run_again_a_stage_writes_the_sa
     assert outputs(finished) == before, f"seed {seed}"
     assert "Data and pipelines are up to date." in dvc(finished, "repro").stdout
     assert not list(finished.rglob(".partial*"))
-    if stage == "download":
-        assert "is already there and has the expected hash" in again.stdout
 
 
 @on_finished

@@ -179,6 +179,16 @@ def test_a_changed_version_is_refused(store, models, tmp_path):
         release(tmp_path / "validate.json", tmp_path / "dist")
 
 
+def test_a_bundle_of_another_store_is_not_overwritten(store, models, tmp_path):
+    add_run(store, models[0], 0.60)
+    release(tmp_path / "validate.json", tmp_path / "dist")
+    manifest = tmp_path / f"dist/{REGISTERED_NAME}-v1/manifest.json"
+    manifest.write_text(json.dumps({"lineage": {"mlflow_run_id": "another"}}))
+    with pytest.raises(PipelineError, match=r"v1 holds the model of MLflow run another.*Move that folder away"):
+        release(tmp_path / "validate.json", tmp_path / "dist")
+    assert json.loads(manifest.read_text()) == {"lineage": {"mlflow_run_id": "another"}}
+
+
 def test_a_dist_that_cannot_be_written_is_not_blamed_on_the_store(store, models, tmp_path):
     add_run(store, models[0], 0.60)
     (tmp_path / "dist").write_text("a file where a folder should be")
@@ -237,4 +247,4 @@ def test_without_any_run_it_says_what_to_do(store, tmp_path):
 def test_without_current_results_it_says_what_to_do(tmp_path):
     done = run(ROOT, "pipeline.release", tmp_path / "none.json", tmp_path / "dist")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
-    assert "cannot read the validation report" in done.stderr
+    assert "there are no results here yet. Run `make repro`" in done.stderr

@@ -18,7 +18,7 @@ def test_a_split_comes_back_as_it_was_written(splits, tmp_path):
 def test_an_absent_or_damaged_split_is_told(tmp_path, content):
     if content is not None:
         (tmp_path / "test.npz").write_bytes(content)
-    with pytest.raises(PipelineError, match=r"cannot read the split .*test.npz.*dvc repro --force prepare"):
+    with pytest.raises(PipelineError, match=r"cannot read the split .*test.npz.*dvc repro"):
         read_split(tmp_path / "test.npz")
 
 

@@ -125,7 +125,8 @@ def test_a_store_that_cannot_be_used_is_told_before_the_work(store, monkeypatch,
             (tmp_path / "none").write_text("a file where a folder should be")
         with (
             pytest.raises(
-                PipelineError, match=r"(?s)cannot record in the MLflow store .*unset MLFLOW_TRACKING_URI.*dvc repro"
+                PipelineError,
+                match=r"(?s)cannot record in the MLflow store .*unset MLFLOW_TRACKING_URI.*same command again",
             ),
             tracking.training_run({}),
         ):
