@@ -22,17 +22,16 @@ class Measured(NamedTuple):
     output: str
 
 
-def measure(command: list[str] | str, folder: Path, **settings: str) -> Measured:
+def measure(command: list[str] | str, folder: Path) -> Measured:
     """Run `command` in `folder`; a text goes through the shell.
-
-    Args:
-        settings: environment variables on top of this process's.
 
     Raises:
         PipelineError: it failed; the message holds what it printed.
     """
     python = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": python} | settings
+    environment = os.environ | {"PATH": python}
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT"):  # the user's store is not for this
+        environment.pop(name, None)
     with tempfile.TemporaryFile("w+") as printed:
         start, peak = time.perf_counter(), 0
         process = psutil.Popen(

@@ -31,7 +31,9 @@ def test_its_numbers_are_those_of_the_last_benchmark():
 def test_the_refusal_it_shows_is_the_real_one(project):
     set_params(project, train={"epochs": -1})
     said = run(project, "pipeline.train", *"abcdefg").stderr.splitlines()
-    assert [f"    {line}" for line in said[:2]] == re.findall(r"^    train: .*|^      train\..*", README, re.MULTILINE)
+    assert [f"    {line}" for line in said[:2]] == re.findall(
+        r"^    train: params.*|^      train\..*", README, re.MULTILINE
+    )
 
 
 def test_writing_it_keeps_all_but_the_marked_part(tmp_path):
