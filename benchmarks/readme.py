@@ -42,6 +42,11 @@ def tables(results: dict[str, Any]) -> str:
         f"| bare clone to the end of `make demo`, packages cached | {results['clone_to_demo_seconds']:.0f} | |",
         "",
         training_line(results["training"]),
+        "",
+        f"| confusion matrix on the test split of {data} | contact sheet of the demo's generated images |",
+        "|---|---|",
+        "| ![Counts of test images by actual and predicted class](docs/pictures/confusion_matrix.png) "
+        "| ![Ten images of each generated class, a row per class](docs/pictures/contact_sheet.png) |",
     ]
     return "\n".join(lines)
 
