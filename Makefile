@@ -16,7 +16,7 @@ help: ## list the targets
 	@echo "usage: make TARGET"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
-setup: .venv/installed ## make .venv/ alone; EXTRAS=s3,postgres adds extras of pyproject.toml
+setup: .venv/installed ## make .venv/ alone, with the extras s3 and postgres; EXTRAS=gpu adds CUDA
 ifneq ($(EXTRAS),)
 	@sed -e '/^ *--hash/d' -e 's/ *\\$$//' requirements.lock > .venv/constraints.txt
 	@.venv/bin/python -m pip install --quiet --constraint .venv/constraints.txt '.[$(EXTRAS)]'
@@ -50,5 +50,5 @@ bench: .venv/installed ## measure, and write the figures into README.md; ARCHIVE
 	@.venv/bin/python -m benchmarks.run $(if $(ARCHIVE),"$(ARCHIVE)") $(if $(NAME),"$(NAME)")
 
 lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	uv pip compile pyproject.toml --extra dev --extra s3 --extra postgres --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --upgrade --quiet --output-file requirements.lock
