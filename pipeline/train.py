@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_of, whole, write_csv, write_json
 from pipeline.keras_start import start_keras
-from pipeline.models import NETWORKS, save_model
+from pipeline.models import NETWORKS, Network, save_model
 from pipeline.params import Params, run_stage
 from pipeline.splits import Split, read_split, require_validated
 
@@ -98,20 +98,9 @@ def fit(
         PipelineError: the loss became infinite or no number.
     """
     keras = start_keras()
-    import tensorflow as tf
-
-    keras.utils.clear_session()  # layer names count from 1 again, so equal trainings give equal files
-    keras.utils.set_random_seed(params.seed)
-    tf.config.experimental.enable_op_determinism()
     network = NETWORKS[params.model]
-    model = network.build(len(training.class_names))
-    model.compile(
-        optimizer=keras.optimizers.Adam(params.learning_rate or network.learning_rate),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        steps_per_execution=STEPS_PER_CALL,
-    )
     epochs = params.epochs or network.epochs
+    model = compiled(keras, network, params, len(training.class_names))
     keep_best = keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=epochs, restore_best_weights=True)
     rows: list[dict[str, float]] = []
 
@@ -124,12 +113,7 @@ def fit(
                 flush=True,
             )
         report_epoch(rows[-1])
-        if not math.isfinite(rows[-1]["loss"]):
-            rate = float(model.optimizer.learning_rate)
-            raise PipelineError(
-                f"the loss became {rows[-1]['loss']} in epoch {epoch + 1} at train.learning_rate {rate:g}: training "
-                "diverged. Lower train.learning_rate in params.yaml, then run `dvc repro`."
-            )
+        refuse_divergence(rows[-1], float(model.optimizer.learning_rate))
 
     start = time.perf_counter()
     model.fit(
@@ -144,6 +128,32 @@ def fit(
     kept = type(model).from_config(model.get_config())  # without the optimizer, which nothing after this needs
     kept.set_weights(model.get_weights())
     return kept, rows, seconds
+
+
+def compiled(keras: Any, network: Network, params: TrainParams, classes: int) -> Any:
+    """A new network, seeded and ready for a deterministic fit."""
+    import tensorflow as tf
+
+    keras.utils.clear_session()  # layer names count from 1 again, so equal trainings give equal files
+    keras.utils.set_random_seed(params.seed)
+    tf.config.experimental.enable_op_determinism()
+    model = network.build(classes)
+    model.compile(
+        optimizer=keras.optimizers.Adam(params.learning_rate or network.learning_rate),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        steps_per_execution=STEPS_PER_CALL,
+    )
+    return model
+
+
+def refuse_divergence(row: dict[str, float], learning_rate: float) -> None:
+    """Raise `PipelineError` where the epoch's loss is infinite or no number."""
+    if not math.isfinite(row["loss"]):
+        raise PipelineError(
+            f"the loss became {row['loss']} in epoch {row['epoch']} at train.learning_rate {learning_rate:g}: training "
+            "diverged. Lower train.learning_rate in params.yaml, then run `dvc repro`."
+        )
 
 
 def batches(split: Split, size: int, shuffle_seed: int | None = None) -> Any:
