@@ -26,7 +26,7 @@ def test_a_network_takes_bytes_and_gives_probabilities(keras, name):
     np.testing.assert_allclose(scores.sum(1), 1, atol=1e-6)
 
 
-def test_basic_is_the_network_of_the_brief(keras):
+def test_basic_is_the_network_of_the_tutorial(keras):
     model = NETWORKS["basic"].build(10)
     assert model.count_params() == 122_570
     kinds = "InputLayer Rescaling Conv2D MaxPooling2D Conv2D MaxPooling2D Conv2D Flatten Dense Dense"
