@@ -300,7 +300,7 @@ def test_a_fast_mirror_without_range_is_not_called_slow_while_known_bytes_come_a
 
     leave_partial(target, BODY[:-1000])
     with mirror(steady) as server, mirror() as next_one:
-        download(params(server.url, next_one.url, minimum_speed=200_000, patience=0.4), target)
+        download(params(server.url, next_one.url, minimum_speed=50_000, patience=0.4), target)
     assert next_one.asked == []
     assert target.read_bytes() == BODY
 
