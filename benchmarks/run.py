@@ -37,18 +37,17 @@ TURN_EPOCHS = 3  # of each training where two are timed in turn
 
 def bench(archive: Path, name: str | None) -> dict[str, Any]:
     """Measure everything on `archive`, which tables call `name`; figures of short stages are medians of `REPEATS`."""
-    say = lambda what: print(f"bench: {what}", flush=True)  # noqa: E731
     with tempfile.TemporaryDirectory(prefix="bench ") as scratch:
         folder = Path(scratch) / "project"
         results = {"data": lay_out(folder, archive, name), "machine": machine(), "date": date.today().isoformat()}
-        say("the six stages")
+        print("bench: the six stages", flush=True)
         results["stages"] = time_stages(folder)
-        say("dvc repro with nothing to do")
+        print("bench: dvc repro with nothing to do", flush=True)
         results["nothing_to_do_seconds"] = time_nothing_to_do(folder)
         results["metrics"] = {path.stem: json.loads(path.read_text()) for path in folder.glob("reports/metrics/*.json")}
-        say("training in turn with the textbook script")
+        print("bench: training in turn with the textbook script", flush=True)
         results["training"] = time_training(folder, archive)
-        say("make demo from a bare clone")
+        print("bench: make demo from a bare clone", flush=True)
         results["clone_to_demo_seconds"] = time_clone(Path(scratch))
         keep_pictures(folder, Path(scratch) / "a clone/.demo")
     return results

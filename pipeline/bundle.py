@@ -136,5 +136,5 @@ probabilities = session.run(["probabilities"], {{"image": np.zeros((1, 32, 32, 3
 The model knows these {len(class_names)} classes and always names one of them, whatever the image shows. It has seen only
 small images of one object each; its figures hold for images like those of its data set.
 
-Lineage: git commit `{lineage["git_commit"]}`, MLflow run `{lineage["mlflow_run_id"]}`, model version {lineage["model_version"]}; the rest stands in manifest.json.
+Lineage: git commit `{lineage["git_commit"] or "unknown"}`, MLflow run `{lineage["mlflow_run_id"]}`, model version {lineage["model_version"]}; the rest stands in manifest.json.
 """

@@ -119,15 +119,14 @@ def run_of(
 ) -> AbstractContextManager[Any]:
     """The MLflow run of a trained model, for evaluate and export; where it is lost, another with what is on disk.
 
-    Raises:
-        PipelineError: `model` and `metrics` are not of one training, or the store cannot be used.
-
     Args:
         report: content of validate.json.
         metrics, curves: as train wrote them.
         example: uint8 (n, 32, 32, 3).
-    """
 
+    Raises:
+        PipelineError: `model` and `metrics` are not of one training, or the store cannot be used.
+    """
     figures = json.loads(metrics.read_text())
     require_figures(model, figures)
 

@@ -166,7 +166,7 @@ def require_sha256(path: Path, expected: str, owner: str) -> None:
     if (actual := sha256_of(path)) != expected:
         raise PipelineError(
             f"{path.name} of {owner} was changed: its SHA-256 is {actual}, recorded was {expected}. Delete that run or "
-            "version in MLflow, then run `dvc repro --force export` and `make export`."
+            "version in MLflow, then run `dvc repro --force --single-item evaluate export` and `make export`."
         )
 
 

@@ -201,7 +201,9 @@ def test_a_dist_that_cannot_be_written_is_not_blamed_on_the_store(store, models,
 
 def test_a_changed_artefact_is_refused(store, models, tmp_path):
     add_run(store, models[0], 0.60, onnx_sha256="00" * 32)
-    with pytest.raises(PipelineError, match=r"model.onnx of MLflow run .* was changed.*dvc repro --force export"):
+    with pytest.raises(
+        PipelineError, match=r"model.onnx of MLflow run .* was changed.*dvc repro --force --single-item evaluate export"
+    ):
         release(tmp_path / "validate.json", tmp_path / "dist")
     assert not list(tmp_path.glob("dist/*"))
 
