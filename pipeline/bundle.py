@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.files import sha256_of, whole, write_json
+from pipeline.files import read_json, sha256_of, whole, write_json
 
 LAYOUT = 1  # major version of the bundle's layout
 
@@ -39,7 +39,7 @@ def refuse_another(target: Path, lineage: dict[str, Any]) -> None:
     manifest = target / "manifest.json"
     if not manifest.exists():
         return
-    theirs = json.loads(manifest.read_text())["lineage"]
+    theirs = read_json(manifest, "Move that folder away, then run `make export`.")["lineage"]
     if theirs["mlflow_run_id"] != lineage["mlflow_run_id"]:
         raise PipelineError(
             f"{target} holds the model of MLflow run {theirs['mlflow_run_id']}, this one is of run "

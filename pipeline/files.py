@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import PipelineError
+
 
 @contextmanager
 def whole(*targets: Path) -> Iterator[tuple[Path, ...]]:
@@ -60,6 +62,14 @@ def sha256_of(path: Path) -> str:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write `content` as indented JSON with a line end, keys in the order given; NaN raises ValueError."""
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Content of a JSON file; `PipelineError` with `remedy` where it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise PipelineError(f"{path} is damaged: {error}. {remedy}") from None
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from pipeline.cifar10 import data_name
-from pipeline.files import sha256_of
+from pipeline.files import read_json, sha256_of
 from pipeline.keras_start import without_chatter
 from pipeline.models import NETWORKS, load_model, require_figures
 from pipeline.params import read_params
@@ -127,7 +127,7 @@ def run_of(
     Raises:
         PipelineError: `model` and `metrics` are not of one training, or the store cannot be used.
     """
-    figures = json.loads(metrics.read_text())
+    figures = read_json(metrics, "`dvc repro` restores it.")
     require_figures(model, figures)
 
     def restore(mlflow: Any) -> None:

@@ -1,6 +1,7 @@
 import pytest
 
-from pipeline.files import removed_on_failure, sha256_of, whole, write_csv, write_json
+from pipeline.errors import PipelineError
+from pipeline.files import read_json, removed_on_failure, sha256_of, whole, write_csv, write_json
 
 
 def test_whole_gives_the_file_its_name_when_the_block_ends(tmp_path):
@@ -44,6 +45,12 @@ def test_what_a_stage_wrote_goes_where_it_fails_afterwards(tmp_path):
 def test_json_refuses_what_is_no_number(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", {"loss": float("nan")})
+
+
+def test_a_damaged_json_file_is_told_with_the_remedy(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": ')
+    with pytest.raises(PipelineError, match=r"a.json is damaged: .*Run this"):
+        read_json(tmp_path / "a.json", "Run this.")
 
 
 def test_sha256_of_a_known_text(tmp_path):
