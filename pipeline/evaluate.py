@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from pipeline.files import removed_on_failure, whole, write_csv, write_json
-from pipeline.models import load_model
+from pipeline.keras_file import load_model
 from pipeline.params import Params, run_stage
 from pipeline.pictures import captioned_grid
 from pipeline.splits import Split, read_split, require_validated

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from pipeline.errors import PipelineError
 from pipeline.files import removed_on_failure, sha256_of, whole, write_json
+from pipeline.keras_file import load_model
 from pipeline.keras_start import without_chatter
-from pipeline.models import load_model
 from pipeline.onnx_model import open_session, probabilities, to_onnx
 from pipeline.params import Params, run_stage
 from pipeline.splits import read_split, require_validated

@@ -14,8 +14,9 @@ import yaml
 
 from pipeline.cifar10 import data_name
 from pipeline.files import read_json, sha256_of
+from pipeline.keras_file import load_model, require_figures
 from pipeline.keras_start import without_chatter
-from pipeline.models import NETWORKS, load_model, require_figures
+from pipeline.models import NETWORKS
 from pipeline.params import read_params
 from pipeline.tracking import run_of_model
 
@@ -71,8 +72,9 @@ def log_setting(mlflow: Any, report: dict[str, Any]) -> None:
     from mlflow.data.meta_dataset import MetaDataset
 
     sections = read_params()
-    own = NETWORKS[sections["train"]["model"]]._asdict()
-    train = {key: own[key] if value is None else value for key, value in sections["train"].items()}
+    own = NETWORKS[sections["train"]["model"]]
+    train = {key: getattr(own, key) if value is None else value for key, value in sections["train"].items()}
+    train |= {"optimizer": own.optimizer.__name__} | own.augmentation._asdict()
     for name in ("download", "prepare", "validate"):
         mlflow.log_params({f"{name}.{key}": value for key, value in sections[name].items()})
     mlflow.log_params({f"train.{key}": value for key, value in train.items()})
@@ -89,6 +91,15 @@ def log_epoch(mlflow: Any, row: dict[str, float]) -> None:
     MLflow's own Keras callback (3.17) does not serve: it logs each epoch's validation figures at step 0.
     """
     mlflow.log_metrics({name: value for name, value in row.items() if name != "epoch"}, step=int(row["epoch"]))
+
+
+def log_missing_epochs(mlflow: Any, rows: list[dict[str, float]]) -> None:
+    """Log those rows of a training that goes on which the active run does not hold yet."""
+    run_id = mlflow.active_run().info.run_id
+    logged = {metric.step for metric in mlflow.MlflowClient().get_metric_history(run_id, "validation_accuracy")}
+    for row in rows:
+        if row["epoch"] not in logged:
+            log_epoch(mlflow, row)
 
 
 def log_model(mlflow: Any, model: Any, metrics: dict[str, Any], example: np.ndarray) -> None:

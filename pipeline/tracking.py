@@ -29,7 +29,7 @@ def tracking_uri() -> str:
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     relative = re.fullmatch(r"sqlite:///(?!file:)([^/].*)", uri)
-    return f"sqlite:///{_root() / relative[1]}" if relative else uri
+    return f"sqlite:///{root() / relative[1]}" if relative else uri
 
 
 def connect() -> Any:
@@ -57,7 +57,7 @@ def connect() -> Any:
 def _set_experiment(mlflow: Any, name: str) -> None:
     """Make `name` the experiment of what follows; artefacts of a store in files lie in mlartifacts/ beside it."""
     database = _sqlite_file()
-    folder = database.parent if database else _root()
+    folder = database.parent if database else root()
     remote = tracking_uri().startswith(("http://", "https://", "databricks"))  # there the server decides
     with _file_lock(database):  # two processes must not both make the tables
         if mlflow.get_experiment_by_name(name) is None:
@@ -79,7 +79,8 @@ def _sqlite_file() -> Path | None:
     return Path(found[1]).resolve() if found else None
 
 
-def _root() -> Path:
+def root() -> Path:
+    """The repository's root, from a temporary folder of `dvc exp run` too."""
     return Path(os.environ.get("DVC_ROOT") or ".").resolve()
 
 
@@ -149,8 +150,8 @@ def _warn(message: str) -> None:
 
 
 @contextmanager
-def training_run(tags: dict[str, str]) -> Iterator[tuple[Any, Recorder]]:
-    """A new run with system metrics, FINISHED or FAILED as the block ends.
+def training_run(tags: dict[str, str], run_id: str | None = None) -> Iterator[tuple[Any, Recorder]]:
+    """A new run with system metrics, or the one of `run_id` where the store has it, FINISHED or FAILED as the block ends.
 
     Yields:
         The mlflow module, and a recorder for calls to it that may fail.
@@ -160,7 +161,10 @@ def training_run(tags: dict[str, str]) -> Iterator[tuple[Any, Recorder]]:
     """
     mlflow = connect()
     with explained():
-        mlflow.start_run(run_name=os.environ.get("DVC_EXP_NAME"), tags=tags, log_system_metrics=True)
+        if run_id and not mlflow.search_runs(filter_string=f"attributes.run_id = '{run_id}'", output_format="list"):
+            run_id = None
+        name = os.environ.get("DVC_EXP_NAME")
+        mlflow.start_run(run_id, run_name=name, tags=tags, log_system_metrics=True)
     recorder = Recorder()
     with _ends_run(mlflow):
         yield mlflow, recorder

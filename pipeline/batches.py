@@ -1,0 +1,91 @@
+"""Batches for Keras: seeded order and augmentation for training, plain ones for validation.
+
+All that is random follows from the seed and the step, so a training can go on from any epoch.
+Images stay bytes in memory. tf.data's tuner is off, since an epoch's end would wait for its next
+wake-up (seconds).
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from pipeline.models import Augmentation
+from pipeline.splits import Split
+
+EVALUATION_BATCH = 500  # images; larger batches are no faster on a CPU and cost memory
+
+
+def steps_per_epoch(images: int, size: int) -> int:
+    """Whole batches of `size` in an epoch; the rest of its random order is left out: a small batch is a noisy step."""
+    return max(1, images // size)
+
+
+def training_batches(split: Split, size: int, augmentation: Augmentation, seed: int, epochs: range) -> Any:
+    """A tf.data.Dataset of all batches of those epochs: uint8 (size, 32, 32, 3), float32 (size, classes)."""
+    images, labels = tf.constant(split.images), tf.constant(split.labels)
+    count = len(split.labels)
+    steps, size = steps_per_epoch(count, size), min(size, count)
+    first_mirrored = tf.random.stateless_uniform((count,), (seed, 0), 0, 2, tf.int64)
+
+    def batch(step: Any) -> tuple[Any, Any]:
+        epoch, position = step // steps, step % steps * size + tf.range(size, dtype=tf.int64)
+        chosen = tf.random.experimental.index_shuffle(
+            position, tf.stack([seed, epoch]), tf.constant(count - 1, tf.int64)
+        )
+        mirrored = (tf.gather(first_mirrored, chosen) + epoch) % 2 if augmentation.flip else tf.zeros_like(chosen)
+        moved = shift(tf.gather(images, chosen), mirrored, augmentation.shift, tf.stack([seed, step]))
+        hidden = cut_out(moved, augmentation.cutout, tf.stack([seed, step])) if augmentation.cutout else moved
+        return hidden, targets(tf.gather(labels, chosen), len(split.class_names), augmentation.smoothing)
+
+    return _prefetched(tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps).map(batch))
+
+
+def validation_batches(split: Split) -> Any:
+    """A tf.data.Dataset of every image in its order: uint8 (n, 32, 32, 3), float32 (n, classes)."""
+    data = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).batch(EVALUATION_BATCH)
+    return _prefetched(data.map(lambda images, labels: (images, targets(labels, len(split.class_names), 0.0))))
+
+
+def _prefetched(data: Any) -> Any:
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return data.prefetch(2).with_options(options)
+
+
+def targets(labels: Any, classes: int, smoothing: float) -> Any:
+    """float32 (n, classes), rows that sum to 1: the label has 1 - smoothing, and smoothing is spread over all classes."""
+    return tf.one_hot(tf.cast(labels, tf.int32), classes, 1 - smoothing + smoothing / classes, smoothing / classes)
+
+
+def shift(images: Any, mirrored: Any, reach: int, seed: Any) -> Any:
+    """Mirror images from left to right and move each by up to `reach` pixels; what that uncovers is reflected.
+
+    Both in one pass of a vectorised operation, since Keras' layers take several times as long.
+
+    Args:
+        images: uint8 (n, side, side, 3).
+        mirrored: int64 (n,), 1 where an image is to be mirrored, else 0.
+        seed: int64 (2,), another for each batch.
+    """
+    side, mirrored = images.shape[1], tf.cast(mirrored, tf.float32)
+    moves = tf.random.stateless_uniform((2, len(images)), seed, -reach, reach + 1, tf.int32)
+    down, right = tf.unstack(tf.cast(moves, tf.float32))
+    ones, zeros = tf.ones_like(down), tf.zeros_like(down)
+    # The pixel at (x, y) comes from (a x + b y + c, d x + e y + f), in rows of a, b, c, d, e, f, 0, 0.
+    rows = [1 - 2 * mirrored, zeros, right + (side - 1) * mirrored, zeros, ones, down, zeros, zeros]
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=tf.stack(rows, axis=1),
+        output_shape=(side, side),
+        fill_value=0.0,
+        interpolation="NEAREST",
+        fill_mode="REFLECT",
+    )
+
+
+def cut_out(images: Any, side: int, seed: Any) -> Any:
+    """Hide a square of grey at a random place of each image, partly outside at its edges (arXiv 1708.04552)."""
+    centre = tf.random.stateless_uniform((2, len(images), 1), seed + 1, 0, images.shape[1], tf.int32)
+    distance = tf.range(images.shape[1]) - centre + side // 2  # (2, n, side of the image)
+    inside = (distance >= 0) & (distance < side)
+    return tf.where((inside[0][:, :, None] & inside[1][:, None, :])[..., None], tf.constant(128, tf.uint8), images)
