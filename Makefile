@@ -46,8 +46,9 @@ lint: .venv/installed ## check style and formatting
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check .
 
-bench: .venv/installed ## measure, and write the figures into README.md; ARCHIVE=path NAME="what tables call it"
-	@.venv/bin/python -m benchmarks.run $(if $(ARCHIVE),"$(ARCHIVE)") $(if $(NAME),"$(NAME)")
+bench: .venv/installed ## measure, and write the figures into README.md; ARCHIVE=path NAME="what tables call it" SECTION=training SEEDS=3 ACCURATE=1
+	@.venv/bin/python -m benchmarks.run $(if $(ARCHIVE),--archive "$(ARCHIVE)") $(if $(NAME),--name "$(NAME)") \
+		$(if $(SECTION),--section $(SECTION)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ACCURATE),--accurate)
 
 lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --extra dev --extra s3 --extra postgres --universal --python-version 3.11 --generate-hashes \

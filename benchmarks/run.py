@@ -1,15 +1,13 @@
-"""`make bench`: measure the pipeline, save the figures and write them into the README.
+"""`make bench`: measure the pipeline and the training, save the figures and write them into README.md and docs/.
 
-python -m benchmarks.run [ARCHIVE [NAME]]: an archive in CIFAR-10's format and what tables call it,
-by default the one that the download stage has put in place, and download.name. Everything runs in scratch folders; only benchmarks/results.json,
-docs/pictures/ and README.md change.
+Everything runs in scratch folders; only benchmarks/*.json, docs/ and README.md change.
 """
 
+import argparse
 import json
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 from datetime import date
 from pathlib import Path
@@ -17,39 +15,70 @@ from typing import Any
 
 import yaml
 
+from benchmarks.ablation import measure_ablation
 from benchmarks.measure import machine, measure
-from benchmarks.readme import write_readme
+from benchmarks.readme import ABLATION, RESULTS, TRAINING, write_reports
+from benchmarks.rows import Rows
+from benchmarks.training import measure_training
 from pipeline.cifar10 import data_name
 from pipeline.errors import PipelineError, one_message
 from pipeline.files import sha256_of, write_json
 from pipeline.params import read_params
+from pipeline.splits import SPLIT_NAMES
 
 DEFAULT_ARCHIVE = Path("data/raw/cifar-10-python.tar.gz")
-RESULTS = Path("benchmarks/results.json")
 PICTURES = Path("docs/pictures")
 REPEATS = 3
-WITHOUT_DETERMINISM = (
-    "import tensorflow; tensorflow.config.experimental.enable_op_determinism = lambda: None; "
-    "from pipeline.params import run_stage; from pipeline.train import *; run_stage(train, TrainParams)"
-)
-TURN_EPOCHS = 3  # of each training where two are timed in turn
 
 
-def bench(archive: Path, name: str | None) -> dict[str, Any]:
-    """Measure everything on `archive`, which tables call `name`; figures of short stages are medians of `REPEATS`."""
+def main() -> None:
+    """Measure the sections that are asked for, then write all reports from what is saved."""
+    asked = arguments()
+    if not asked.archive.is_file():
+        raise PipelineError(
+            f"there is no archive {asked.archive}. Run `dvc repro download`, or `make bench ARCHIVE=path`."
+        )
     with tempfile.TemporaryDirectory(prefix="bench ") as scratch:
         folder = Path(scratch) / "project"
-        results = {"data": lay_out(folder, archive, name), "machine": machine(), "date": date.today().isoformat()}
-        print("bench: the six stages", flush=True)
-        results["stages"] = time_stages(folder)
-        print("bench: dvc repro with nothing to do", flush=True)
-        results["nothing_to_do_seconds"] = time_nothing_to_do(folder)
-        results["metrics"] = {path.stem: json.loads(path.read_text()) for path in folder.glob("reports/metrics/*.json")}
-        print("bench: training in turn with the textbook script", flush=True)
-        results["training"] = time_training(folder, archive)
-        print("bench: make demo from a bare clone", flush=True)
-        results["clone_to_demo_seconds"] = time_clone(Path(scratch))
-        keep_pictures(folder, Path(scratch) / "a clone/.demo")
+        data = lay_out(folder, asked.archive.resolve(), asked.name)
+        if asked.section in ("all", "pipeline"):
+            write_json(RESULTS, bench_pipeline(Path(scratch), folder, data))
+        else:
+            for stage in ("download", "prepare"):
+                measure(stages(folder)[stage]["cmd"], folder)
+        splits = [str(folder / f"data/splits/{name}.npz") for name in SPLIT_NAMES]
+        conditions = {"data": data, "machine": machine()}
+        if asked.section in ("all", "training"):
+            rows = Rows(TRAINING, conditions)
+            measure_training(rows, asked.archive.resolve(), splits, asked.seeds, asked.accurate)
+        if asked.section == "ablation":
+            measure_ablation(Rows(ABLATION, conditions), splits[:2], asked.seeds)
+    write_reports()
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser("make bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--archive", type=Path, default=DEFAULT_ARCHIVE, help="in CIFAR-10's format")
+    parser.add_argument("--name", help="what tables call the data; by default download.name of params.yaml")
+    parser.add_argument("--section", choices=("all", "pipeline", "training", "ablation"), default="all")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each network; tables show their medians")
+    parser.add_argument("--accurate", action="store_true", help="train the network `accurate` too, which takes long")
+    return parser.parse_args()
+
+
+def bench_pipeline(scratch: Path, folder: Path, data: str) -> dict[str, Any]:
+    """Measure the stages and commands; figures of short stages are medians of `REPEATS`."""
+    results = {"data": data, "machine": machine(), "date": date.today().isoformat()}
+    print("bench: the six stages", flush=True)
+    results["stages"] = time_stages(folder)
+    print("bench: dvc repro with nothing to do", flush=True)
+    results["nothing_to_do_seconds"] = time_nothing_to_do(folder)
+    results["metrics"] = {path.stem: json.loads(path.read_text()) for path in folder.glob("reports/metrics/*.json")}
+    results["model"] = read_params()["train"]["model"]
+    print("bench: make demo from a bare clone", flush=True)
+    results["clone_to_demo_seconds"] = time_clone(scratch)
+    keep_pictures(folder, scratch / "a clone/.demo")
     return results
 
 
@@ -64,10 +93,15 @@ def lay_out(folder: Path, archive: Path, name: str | None) -> str:
     return data_name(params["download"]["name"], sha256)
 
 
+def stages(folder: Path) -> dict[str, Any]:
+    """The stages of its dvc.yaml."""
+    return yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+
+
 def time_stages(folder: Path) -> dict[str, dict[str, float]]:
     """Seconds and peak memory in MB of each stage's command as dvc.yaml has it."""
     rows = {}
-    for stage, facts in yaml.safe_load((folder / "dvc.yaml").read_text())["stages"].items():
+    for stage, facts in stages(folder).items():
         runs = [measure(facts["cmd"], folder) for _ in range(1 if stage in ("download", "train") else REPEATS)]
         rows[stage] = {
             "seconds": statistics.median(run.seconds for run in runs),
@@ -81,25 +115,6 @@ def time_nothing_to_do(folder: Path) -> float:
     for command in ("dvc init --no-scm --quiet", "dvc config core.analytics false", "dvc commit --force --quiet"):
         measure(command, folder)
     return statistics.median(measure("dvc repro", folder).seconds for _ in range(REPEATS))
-
-
-def time_training(folder: Path, archive: Path) -> dict[str, list[float]]:
-    """Images per second of the textbook script, of train, and of train without determinism, in turn."""
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["train"]["epochs"] = TURN_EPOCHS
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    train = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]["train"]["cmd"]
-    shutil.copytree("benchmarks", folder / "benchmarks")
-    speeds: dict[str, list[float]] = {"textbook script": [], "train": [], "train without determinism": []}
-    free = train.replace("python -m pipeline.train", f"python -c '{WITHOUT_DETERMINISM}'")
-    for _ in range(REPEATS):
-        brief = measure([sys.executable, "-m", "benchmarks.brief", str(archive), str(TURN_EPOCHS)], folder)
-        speeds["textbook script"].append(json.loads(brief.output.splitlines()[-1])["images_per_second"])
-        for name, command in (("train", train), ("train without determinism", free)):
-            measure(command, folder)
-            timing = json.loads((folder / "reports/metrics/train_timing.json").read_text())
-            speeds[name].append(timing["images_per_second"])
-    return speeds
 
 
 def time_clone(scratch: Path) -> float:
@@ -117,10 +132,4 @@ def keep_pictures(folder: Path, demo: Path) -> None:
 
 if __name__ == "__main__":
     with one_message("bench"):
-        chosen = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_ARCHIVE
-        if not chosen.is_file():
-            raise PipelineError(
-                f"there is no archive {chosen}. Run `dvc repro download`, or `make bench ARCHIVE=path`."
-            )
-        write_json(RESULTS, bench(chosen.resolve(), sys.argv[2] if len(sys.argv) > 2 else None))
-        write_readme(RESULTS, Path("README.md"))
+        main()

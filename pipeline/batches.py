@@ -32,10 +32,13 @@ def training_batches(split: Split, size: int, augmentation: Augmentation, seed: 
         chosen = tf.random.experimental.index_shuffle(
             position, tf.stack([seed, epoch]), tf.constant(count - 1, tf.int64)
         )
-        mirrored = (tf.gather(first_mirrored, chosen) + epoch) % 2 if augmentation.flip else tf.zeros_like(chosen)
-        moved = shift(tf.gather(images, chosen), mirrored, augmentation.shift, tf.stack([seed, step]))
-        hidden = cut_out(moved, augmentation.cutout, tf.stack([seed, step])) if augmentation.cutout else moved
-        return hidden, targets(tf.gather(labels, chosen), len(split.class_names), augmentation.smoothing)
+        shown, drawn = tf.gather(images, chosen), tf.stack([seed, step])
+        if augmentation.flip or augmentation.shift:
+            mirrored = (tf.gather(first_mirrored, chosen) + epoch) % 2 if augmentation.flip else tf.zeros_like(chosen)
+            shown = shift(shown, mirrored, augmentation.shift, drawn)
+        if augmentation.cutout:
+            shown = cut_out(shown, augmentation.cutout, drawn)
+        return shown, targets(tf.gather(labels, chosen), len(split.class_names), augmentation.smoothing)
 
     return _prefetched(tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps).map(batch))
 

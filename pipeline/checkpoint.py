@@ -7,6 +7,7 @@ devices. It lies outside DVC's outputs, which DVC deletes before a stage runs.
 import hashlib
 import json
 import sys
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,7 +69,7 @@ def read_checkpoint(path: Path) -> tuple[Checkpoint | None, str | None]:
         with np.load(path) as file:
             facts = json.loads(str(file["facts"]))
             state, best = ([file[key] for key in file.files if key.startswith(kind)] for kind in ("state_", "best_"))
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None, None
     return Checkpoint(facts["rows"], facts["seconds"], state, best), facts["run_id"]
 

@@ -1,19 +1,22 @@
 """The fit: seeded, deterministic, on one device or on all GPUs, from scratch or from a checkpoint."""
 
 import math
+import re
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from pipeline.batches import steps_per_epoch, training_batches, validation_batches
+from pipeline.batches import EVALUATION_BATCH, steps_per_epoch, training_batches, validation_batches
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import PipelineError
 from pipeline.models import NETWORKS, Network
+from pipeline.normalization import with_fused_normalization
 from pipeline.splits import Split
 
 if TYPE_CHECKING:
@@ -88,7 +91,9 @@ class Watch(keras.callbacks.Callback):
         if not sys.stdout.isatty():  # where Keras draws no progress bar
             shown = "  ".join(f"{name} {row[name]:.4f}" for name in FIGURES)
             print(f"epoch {row['epoch']}/{self.params['epochs']}  {shown}", flush=True)
-        self._end_epoch(Checkpoint(self.rows, self.seconds(), state_of(self.model), self.best))
+        state = state_of(self.model)
+        set_state(self.model, state)  # several devices have normalisation's statistics of their own until here
+        self._end_epoch(Checkpoint(self.rows, self.seconds(), state, self.best))
 
     def _refuse_divergence(self, loss: float, epoch: int, step: int) -> None:
         if not math.isfinite(loss):
@@ -110,9 +115,10 @@ def compiled(params: "TrainParams", classes: int, steps: int, all_steps: int) ->
     keras.utils.clear_session()  # layer names count from 1 again, so equal trainings give equal files
     keras.utils.set_random_seed(params.seed)
     tf.config.experimental.enable_op_determinism()
+    keras.config.set_dtype_policy(precision())
     several = strategy()
     with several.scope():
-        model = network.build(classes)
+        model = with_fused_normalization(network.build(classes))
         optimizer = network.optimizer(params.learning_rate or network.learning_rate, all_steps)
         optimizer.build(model.trainable_variables)
         model.compile(
@@ -139,6 +145,24 @@ def devices() -> list[str]:
     return [device.name.removeprefix("/device:") for device in found]
 
 
+def precision() -> str:
+    """The Keras dtype policy that trains fastest here with float32 weights: products in bfloat16 where there are instructions for it.
+
+    Those are a GPU's tensor cores from compute capability 8.0 on, and AVX-512 BF16 or AMX of a processor.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    able = [
+        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) >= (8, 0) for gpu in gpus
+    ] or [bool(re.search(r"\b(avx512_bf16|amx_bf16)\b", processor_flags()))]
+    return "mixed_bfloat16" if all(able) else "float32"
+
+
+def processor_flags() -> str:
+    """What Linux says of the processor; empty elsewhere."""
+    facts = Path("/proc/cpuinfo")
+    return facts.read_text() if facts.exists() else ""
+
+
 def strategy() -> tf.distribute.Strategy:
     """Equal copies of the network on several devices, each with a part of every batch; or plain training on one."""
     return tf.distribute.MirroredStrategy(devices()) if len(devices()) > 1 else tf.distribute.get_strategy()
@@ -163,6 +187,15 @@ def set_state(model: keras.Model, values: list[np.ndarray]) -> None:
 def kept(network: Network, classes: int, weights: list[np.ndarray]) -> keras.Model:
     """The network with these weights, without the optimizer, which nothing after this needs."""
     keras.utils.clear_session()
+    keras.config.set_dtype_policy("float32")
     model: Any = network.build(classes)
     model.set_weights(weights)
     return model
+
+
+def score(model: keras.Model, split: Split) -> tuple[float, float]:
+    """Accuracy, and mean cross-entropy in nats, of a network on a split."""
+    probabilities = model.predict(split.images, batch_size=EVALUATION_BATCH, verbose=0)
+    of_label = probabilities[np.arange(len(split.labels)), split.labels].astype(np.float64)
+    accuracy = np.mean(probabilities.argmax(axis=1) == split.labels)
+    return float(accuracy), float(-np.mean(np.log(np.maximum(of_label, 1e-30))))

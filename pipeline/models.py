@@ -52,14 +52,14 @@ def basic(classes: int) -> "keras.Model":
             layers.Conv2D(64, 3, activation="relu"),  # (n, 4, 4, 64)
             layers.Flatten(),  # (n, 1024)
             layers.Dense(64, activation="relu"),
-            layers.Dense(classes, activation="softmax", name="probabilities"),
+            layers.Dense(classes, activation="softmax", dtype="float32", name="probabilities"),
         ],
         name="basic",
     )
 
 
 def fast(classes: int) -> "keras.Model":
-    """Six convolutions, halving the picture before most of the work: 1,130,000 weights for 10 classes."""
+    """Five convolutions at half the picture's resolution and below: 540,448 weights for 10 classes."""
     import keras
     from keras import layers
 
@@ -70,13 +70,12 @@ def fast(classes: int) -> "keras.Model":
     x = _convolution(x, 128, pool=layers.MaxPooling2D)  # (n, 4, 4, 128)
     x = _convolution(x, 128)
     x = _convolution(x, 256, pool=layers.MaxPooling2D)  # (n, 2, 2, 256)
-    x = _convolution(x, 256)
-    x = layers.GlobalMaxPooling2D()(x)  # (n, 256)
-    return keras.Model(image, _probabilities(x, classes), name="fast")
+    x = layers.GlobalAveragePooling2D()(x)  # (n, 256)
+    return passing_on(keras.Model(image, _probabilities(x, classes), name="fast"))
 
 
 def accurate(classes: int) -> "keras.Model":
-    """A residual network after David Page's ResNet-9, half as wide: 1,650,000 weights for 10 classes.
+    """A residual network after David Page's ResNet-9, half as wide and a block deeper: 1,942,912 weights for 10 classes.
 
     Source: https://myrtle.ai/learn/how-to-train-your-resnet
     """
@@ -89,8 +88,8 @@ def accurate(classes: int) -> "keras.Model":
     x = _residual(_convolution(x, 64, pool=layers.MaxPooling2D))  # (n, 16, 16, 64)
     x = _residual(_convolution(x, 128, pool=layers.MaxPooling2D))  # (n, 8, 8, 128)
     x = _residual(_convolution(x, 256, pool=layers.MaxPooling2D))  # (n, 4, 4, 256)
-    x = layers.GlobalMaxPooling2D()(x)  # (n, 256)
-    return keras.Model(image, _probabilities(x, classes), name="accurate")
+    x = layers.Dropout(0.2)(layers.GlobalMaxPooling2D()(x))  # (n, 256)
+    return passing_on(keras.Model(image, _probabilities(x, classes), name="accurate"))
 
 
 def _residual(x: "keras.KerasTensor") -> "keras.KerasTensor":
@@ -105,12 +104,30 @@ def _convolution(
     x: "keras.KerasTensor", width: int, size: int = 3, strides: int = 1, pool: Callable | None = None
 ) -> "keras.KerasTensor":
     """Convolution, pooling by 2 where asked, batch normalisation, ReLU."""
-    from keras import layers
+    from keras import initializers, layers
 
-    x = layers.Conv2D(width, size, strides=strides, padding="same", use_bias=False)(x)
+    small = initializers.VarianceScaling(1 / 3, distribution="uniform")
+    x = layers.Conv2D(width, size, strides, padding="same", use_bias=False, kernel_initializer=small)(x)
     if pool:
         x = pool(2)(x)  # before the normalisation, which then costs a quarter
     return layers.ReLU()(layers.BatchNormalization(momentum=0.9, scale=False)(x))
+
+
+def passing_on(model: "keras.Model") -> "keras.Model":
+    """The network, whose 3x3 convolutions begin by passing on their input in as many channels as it has.
+
+    The rest of a kernel is random (dirac initialisation, arXiv 2404.00498).
+    """
+    from keras import layers
+
+    for layer in model.layers:
+        if isinstance(layer, layers.Conv2D) and layer.kernel_size == (3, 3):
+            kernel = layer.kernel.numpy()  # (3, 3, channels in, channels out)
+            channels = kernel.shape[2]
+            kernel[..., :channels] = 0
+            kernel[1, 1, range(channels), range(channels)] = 1
+            layer.kernel.assign(kernel)
+    return model
 
 
 def _probabilities(x: "keras.KerasTensor", classes: int) -> "keras.KerasTensor":
@@ -119,41 +136,29 @@ def _probabilities(x: "keras.KerasTensor", classes: int) -> "keras.KerasTensor":
     return layers.Dense(classes, use_bias=False, activation="softmax", dtype="float32", name="probabilities")(x)
 
 
-def adam(learning_rate: float, steps: int) -> "keras.Optimizer":
-    """Adam with a constant learning rate, as in the tutorial."""
-    import keras
-
-    return keras.optimizers.Adam(learning_rate)
-
-
 def muon(learning_rate: float, steps: int) -> "keras.Optimizer":
-    """Muon; the learning rate rises for a fifth of the steps and falls to 0 on a cosine."""
-    import keras
+    """Muon with weight decay and one cycle of the learning rate."""
+    from pipeline.muon import Muon, OneCycle
 
-    from pipeline.muon import Muon
-
-    rise = max(1, steps // 5)
-    return Muon(
-        keras.optimizers.schedules.CosineDecay(0.0, steps - rise, warmup_target=learning_rate, warmup_steps=rise)
-    )
+    return Muon(OneCycle(learning_rate, steps), weight_decay=0.1)
 
 
 NETWORKS = {
-    "basic": Network(basic, adam, epochs=10, batch_size=64, learning_rate=0.001),
+    "basic": Network(basic, muon, epochs=6, batch_size=128, learning_rate=0.03),
     "fast": Network(
         fast,
         muon,
-        epochs=5,
-        batch_size=500,
-        learning_rate=0.05,
+        epochs=8,
+        batch_size=250,
+        learning_rate=0.035,
         augmentation=Augmentation(True, shift=2, smoothing=0.1),
     ),
     "accurate": Network(
         accurate,
         muon,
-        epochs=25,
-        batch_size=500,
-        learning_rate=0.05,
-        augmentation=Augmentation(True, shift=4, cutout=8, smoothing=0.1),
+        epochs=24,
+        batch_size=250,
+        learning_rate=0.035,
+        augmentation=Augmentation(True, shift=3, cutout=8, smoothing=0.1),
     ),
 }

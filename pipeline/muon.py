@@ -1,4 +1,4 @@
-"""The Muon optimizer, for convolution kernels; Adam for all other weights.
+"""The Muon optimizer, for convolution kernels, with Adam for all other weights; and the one-cycle schedule.
 
 Muon makes each update of a kernel orthogonal, so that no direction of it is learnt much faster
 than another. Source: https://kellerjordan.github.io/posts/muon; Keras' own keras.optimizers.Muon
@@ -20,10 +20,12 @@ class Muon(keras.optimizers.Adam):
 
     Args:
         learning_rate: a number, or a schedule of keras.optimizers.schedules.
+        settings: of keras.optimizers.Adam. `weight_decay` is decoupled (AdamW) and spares biases and normalisation.
     """
 
     def __init__(self, learning_rate: float, name: str = "muon", **settings: float) -> None:
         super().__init__(learning_rate, name=name, **{"beta_2": 0.99} | settings)
+        self.exclude_from_weight_decay(var_names=["beta", "bias"])
 
     def update_step(self, gradient: "keras.KerasTensor", variable: keras.Variable, learning_rate: float) -> None:
         """Change one weight."""
@@ -52,3 +54,14 @@ def orthogonal(matrix: "keras.KerasTensor") -> "keras.KerasTensor":
         product = ops.matmul(x, ops.transpose(x))
         x = a * x + ops.matmul(b * product + c * ops.matmul(product, product), x)
     return ops.transpose(x) if tall else x
+
+
+class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate that rises from 0 in the first third of the steps and falls to 0 in the rest, both in a straight line."""
+
+    def __init__(self, highest: float, steps: int) -> None:
+        self._highest, self._steps = highest, steps
+
+    def __call__(self, step: "keras.KerasTensor") -> "keras.KerasTensor":
+        done = (ops.cast(step, "float32") + 0.5) / self._steps
+        return self._highest * ops.minimum(3 * done, 1.5 * (1 - done))

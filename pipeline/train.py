@@ -53,10 +53,11 @@ def train(
     approved = require_validated(report, training, validation)
     start_keras()
     from pipeline import lineage, tracking
-    from pipeline.fit import best_row, devices, fit
+    from pipeline.fit import best_row, devices, fit, precision, score
 
     begun_at = checkpoint_path(
-        tracking.root() / UNFINISHED, params.model_dump() | lineage.data_tags(approved) | {"devices": devices()}
+        tracking.root() / UNFINISHED,
+        params.model_dump() | lineage.data_tags(approved) | {"devices": devices(), "precision": precision()},
     )
     begun, run_id = read_checkpoint(begun_at)
     tags = lineage.data_tags(approved) | lineage.code_tags() | lineage.stage_tags("download", "prepare", "validate")
@@ -78,9 +79,10 @@ def train(
             remove(begun_at)
             raise
         best = best_row(rows)
+        accuracy, loss = score(fitted, splits[1])
         figures = {
-            "validation_accuracy": best["validation_accuracy"],
-            "validation_loss": best["validation_loss"],
+            "validation_accuracy": accuracy,
+            "validation_loss": loss,
             "best_epoch": best["epoch"],
             "epochs": len(rows),
         }
@@ -94,7 +96,7 @@ def train(
         record(lineage.log_model, mlflow, fitted, figures, splits[1].images[:2])
         record(mlflow.set_tag, tracking.MODEL_TAG, sha256_of(model))  # last: a run that has it is complete
     remove(begun_at)
-    print(f"train: kept epoch {best['epoch']} of {len(rows)}, validation accuracy {best['validation_accuracy']:.4f}")
+    print(f"train: kept epoch {best['epoch']} of {len(rows)}, validation accuracy {figures['validation_accuracy']:.4f}")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def make_project(folder, archive):
     params["prepare"]["validation_images"] = 100
     params["validate"] |= {"train_images": 500, "test_images": 100}
     params["validate"] |= {"channel_means": [0.5, 0.45, 0.42], "channel_spreads": [0.3, 0.3, 0.3], "tolerance": 0.1}
-    params["train"] |= {"epochs": 2}
+    params["train"] |= {"model": "basic", "epochs": 2}
     params["evaluate"] |= {"pictures": 4}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     return folder

@@ -8,8 +8,9 @@ from PIL import Image
 
 from pipeline.evaluate import EvaluateParams, evaluate, measure, measure_classes
 from pipeline.files import write_csv, write_json
+from pipeline.keras_file import save_model
 from pipeline.keras_start import start_keras
-from pipeline.models import NETWORKS, save_model
+from pipeline.models import NETWORKS
 from pipeline.splits import read_split
 
 

@@ -1,0 +1,76 @@
+"""One training of the project's, measured in a process of its own.
+
+python -m benchmarks.train_one VARIANT SEED EPOCHS TRAIN VALIDATION [TEST] prints JSON: seconds of the fit, images per
+second, validation accuracy of the kept epoch, operations per image, how many of them a second the machine's matrix
+product makes (just before and after), and the share of the time that making batches takes by itself. With TEST, for a
+finished network, also its accuracy there of the kept epoch and after each epoch; the time that takes is not counted.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.flops import matmul_peak, training_flops
+from benchmarks.variants import VARIANTS
+from pipeline.keras_start import start_keras
+from pipeline.models import NETWORKS, Network
+from pipeline.splits import Split, read_split
+from pipeline.train import TrainParams
+
+
+def main(
+    variant: str, seed: int, epochs: int | None, training: Path, validation: Path, test: Path | None = None
+) -> None:
+    """Train and print the figures."""
+    start_keras()
+    from pipeline.checkpoint import Checkpoint
+    from pipeline.fit import best_row, fit
+
+    network = NETWORKS["measured"] = VARIANTS[variant]
+    splits, tested = (read_split(training), read_split(validation)), read_split(test) if test else None
+    scored, peak, curve, aside = network.build(len(splits[0].class_names)), matmul_peak(), [], 0.0
+
+    def end_epoch(checkpoint: Checkpoint) -> None:
+        nonlocal aside
+        start = time.perf_counter()
+        for variable, value in zip(scored.variables, checkpoint.state, strict=False):  # the optimizer's follow them
+            variable.assign(value)
+        curve.append({"seconds": checkpoint.seconds - aside, "accuracy": accuracy(scored, tested)})
+        aside += time.perf_counter() - start
+
+    params = TrainParams.model_construct(
+        model="measured", epochs=epochs, batch_size=None, learning_rate=None, seed=seed
+    )
+    model, rows, seconds = fit(params, *splits, *([end_epoch] if tested else []))
+    seconds -= aside
+    figures = {
+        "seconds": seconds,
+        "images_per_second": len(rows) * len(splits[0].labels) / seconds,
+        "validation_accuracy": best_row(rows)["validation_accuracy"],
+        "validation_loss": best_row(rows)["validation_loss"],
+        "training_flops": training_flops(model),
+        "matmul_peak": max(peak, matmul_peak()),
+        "input_share": seconds_of_input(splits[0], network) * len(rows) / seconds,
+    }
+    print(json.dumps(figures | ({"accuracy": accuracy(model, tested), "curve": curve} if tested else {})))
+
+
+def seconds_of_input(training: Split, network: Network) -> float:
+    """Seconds that making an epoch's batches takes by itself."""
+    from pipeline.batches import training_batches
+
+    start = time.perf_counter()
+    for _ in training_batches(training, network.batch_size, network.augmentation, 0, range(1)):
+        pass
+    return time.perf_counter() - start
+
+
+def accuracy(model: "keras.Model", split: Split) -> float:  # noqa: F821
+    """Share of the split's images that the network names rightly."""
+    return float((model.predict(split.images, batch_size=500, verbose=0).argmax(1) == split.labels).mean())
+
+
+if __name__ == "__main__":
+    name, seed, epochs, *paths = sys.argv[1:]
+    main(name, int(seed), int(epochs) or None, *map(Path, paths))
