@@ -132,8 +132,9 @@ def test_the_run_says_what_was_trained_on_what_and_how_well(store, splits, tmp_p
     assert found.info.status == "FINISHED"
     assert found.data.metrics["best_validation_accuracy"] == pytest.approx(figures["validation_accuracy"])
     assert found.data.metrics["train_seconds"] == pytest.approx(timing["seconds"])
-    assert found.data.params["train.model"] == "basic"
-    assert found.data.params["train.learning_rate"] == "0.03"  # the network's own, where params.yaml says null
+    assert found.data.params["train.model"] == "fast"  # as params.yaml says
+    assert found.data.params["train.learning_rate"] == "0.035"  # the network's own, where params.yaml says null
+    assert (found.data.params["train.optimizer"], found.data.params["train.shift"]) == ("muon", "2")
     assert found.data.params["prepare.validation_images"] == "5000"
     tags = found.data.tags
     assert (tags["archive_sha256"], tags["model"], tags["data"]) == ("ab" * 32, "basic", "archive abababab")
