@@ -6,7 +6,9 @@ import re
 import pytest
 from conftest import ROOT, run, set_params
 
-from benchmarks.readme import BEGIN, END, tables, write_readme
+from benchmarks.ablation import ablation_table
+from benchmarks.readme import ABLATION, BEGIN, END, RESULTS, TRAINING, put_between_marks, results_text
+from benchmarks.rows import read_rows
 
 README = (ROOT / "README.md").read_text()
 
@@ -25,7 +27,13 @@ def test_every_file_it_links_exists():
 
 def test_its_numbers_are_those_of_the_last_benchmark():
     written = README.split(BEGIN)[1].split(END)[0].strip()
-    assert written == tables(json.loads((ROOT / "benchmarks/results.json").read_text()))
+    results = json.loads((ROOT / RESULTS).read_text())
+    assert written == results_text(results, read_rows(ROOT / TRAINING))
+
+
+def test_the_ablation_is_that_of_the_last_benchmark():
+    written = (ROOT / "docs/training.md").read_text().split(BEGIN)[1].split(END)[0].strip()
+    assert written == ablation_table(read_rows(ROOT / ABLATION))
 
 
 def test_the_refusal_it_shows_is_the_real_one(project):
@@ -37,12 +45,10 @@ def test_the_refusal_it_shows_is_the_real_one(project):
 
 
 def test_writing_it_keeps_all_but_the_marked_part(tmp_path):
-    (tmp_path / "README.md").write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    write_readme(ROOT / "benchmarks/results.json", tmp_path / "README.md")
-    text = (tmp_path / "README.md").read_text()
-    assert text.startswith(f"before\n{BEGIN}\n")
-    assert text.endswith(f"\n{END}\nafter\n")
-    assert "old" not in text
+    page = tmp_path / "README.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    put_between_marks(page, "new")
+    assert page.read_text() == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
 
 
 @pytest.mark.parametrize("command", ["", "help"])
