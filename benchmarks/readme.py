@@ -64,7 +64,7 @@ def pipeline_tables(results: dict[str, Any]) -> str:
     seconds = metrics["train_timing"]["seconds"]
     interval = f"{evaluated['accuracy_low']:.2%} to {evaluated['accuracy_high']:.2%}"
     lines = [
-        f"The whole pipeline with `{results['model']}`, {trained['epochs']} epochs in {seconds:.0f} s, measured on "
+        f"The whole pipeline with `{results['model']}`, {results['recipe']}, {trained['epochs']} epochs in {seconds:.0f} s, measured on "
         f"{results['date']} on {results['machine']}:",
         "",
         "| result | |",

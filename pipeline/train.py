@@ -65,9 +65,10 @@ def train(
         record(lineage.log_setting, mlflow, approved)
         record(lineage.log_missing_epochs, mlflow, begun.rows if begun else [])
         splits = read_split(training), read_split(validation)
-        print(f"train: {params.model}, {len(splits[0].labels):,} images, {len(splits[1].labels):,} for validation")
+        sizes = f"{len(splits[0].labels):,} images, {len(splits[1].labels):,} for validation"
+        print(f"train: {params.model}, {sizes}", flush=True)  # an epoch can take minutes
         if begun:
-            print(f"train: goes on after epoch {len(begun.rows)}, where it was interrupted")
+            print(f"train: goes on after epoch {len(begun.rows)}, where it was interrupted", flush=True)
 
         def end_epoch(checkpoint: Checkpoint) -> None:
             write_checkpoint(begun_at, checkpoint, mlflow.active_run().info.run_id)
