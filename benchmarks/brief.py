@@ -51,6 +51,7 @@ def main(archive: Path, epochs: int) -> None:
         "images_per_second": epochs * len(x_train) / seconds,
         "accuracy": model.evaluate(x_test, y_test, verbose=0)[1],
         "training_flops": training_flops(model),
+        "precision": "float32",
         "curve": curve,
     }
     print(json.dumps(figures))

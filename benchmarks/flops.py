@@ -24,11 +24,15 @@ def training_flops(model: "keras.Model") -> int:
     return 3 * sum(forward) - forward[0]
 
 
-def matmul_peak(side: int = 2048, repeats: int = 20) -> float:
-    """Operations per second of the best of `repeats` float32 matrix products of side x side in TensorFlow."""
+def matmul_peak(precision: str, side: int = 2048, repeats: int = 20) -> float:
+    """Operations per second of the best of `repeats` matrix products of side x side in TensorFlow.
+
+    Args:
+        precision: "float32" or "bfloat16".
+    """
     import tensorflow as tf
 
-    matrix = tf.random.normal((side, side))
+    matrix = tf.cast(tf.random.normal((side, side)), precision)
     product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)[0]))
     seconds = []
     for _ in range(repeats):

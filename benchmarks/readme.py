@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.ablation import ablation_table
 from benchmarks.rows import read_rows
-from benchmarks.training_report import by_network, draw, training_table
+from benchmarks.training_report import by_network, draw, matmul_peaks, training_table
 
 RESULTS = Path("benchmarks/results.json")
 TRAINING = Path("benchmarks/training.json")
@@ -41,6 +41,11 @@ def input_share(rows: dict[str, Any]) -> float:
     return statistics.median(row["input_share"] for row in by_network(rows)["fast"])
 
 
+def peaks_text(peaks: dict[str, float]) -> str:
+    """The matrix products' speed in each precision, in words."""
+    return " and ".join(f"{peak / 1e9:,.0f} GFLOP/s in {name}" for name, peak in sorted(peaks.items()))
+
+
 def results_text(results: dict[str, Any], rows: dict[str, Any]) -> str:
     """The training's and the pipeline's figures, in Markdown."""
     conditions = next(iter(rows.values()))["conditions"]
@@ -49,7 +54,8 @@ def results_text(results: dict[str, Any], rows: dict[str, Any]) -> str:
         training_table(by_network(rows)),
         f"Measured one after another on {conditions['machine']}; medians where there are several seeds. `benchmarks/brief.py` "
         "is the script; it trains on 50,000 images, ours on 45,000, choosing on the 5,000 others. The last column counts the "
-        "operations of convolutions and dense layers by formula, against a float32 product of 2048 x 2048 in TensorFlow. "
+        "operations of convolutions and dense layers by formula, against a product of 2048 x 2048 matrices in TensorFlow in the "
+        f"same precision, which makes {peaks_text(matmul_peaks(by_network(rows)))} here. "
         f"Making the batches by itself takes {input_share(rows):.1%} of the time of `fast`.",
         "![Test accuracy after each epoch against the seconds of training](docs/pictures/training.png)",
         pipeline_tables(results),

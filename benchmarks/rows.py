@@ -12,6 +12,7 @@ CODE = (  # what decides how a row comes out
     "benchmarks/train_one.py",
     "benchmarks/variants.py",
     "pipeline/batches.py",
+    "pipeline/devices.py",
     "pipeline/fit.py",
     "pipeline/models.py",
     "pipeline/muon.py",

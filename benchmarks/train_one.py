@@ -2,7 +2,7 @@
 
 python -m benchmarks.train_one VARIANT SEED EPOCHS TRAIN VALIDATION [TEST] prints JSON: seconds of the fit, images per
 second, validation accuracy of the kept epoch, operations per image, how many of them a second the machine's matrix
-product makes (just before and after), and the share of the time that making batches takes by itself. With TEST, for a
+products make in each precision (just before and after), and the share of the time that making batches takes by itself. With TEST, for a
 finished network, also its accuracy there of the kept epoch and after each epoch; the time that takes is not counted.
 """
 
@@ -24,12 +24,15 @@ def main(
 ) -> None:
     """Train and print the figures."""
     start_keras()
+    from pipeline import devices
     from pipeline.checkpoint import Checkpoint
     from pipeline.fit import best_row, fit
 
     network = NETWORKS["measured"] = VARIANTS[variant]
     splits, tested = (read_split(training), read_split(validation)), read_split(test) if test else None
-    scored, peak, curve, aside = network.build(len(splits[0].class_names)), matmul_peak(), [], 0.0
+    scored, curve, aside = network.build(len(splits[0].class_names)), [], 0.0
+    precision = devices.precision().removeprefix("mixed_")
+    before = {name: matmul_peak(name) for name in {"float32", precision}}
 
     def end_epoch(checkpoint: Checkpoint) -> None:
         nonlocal aside
@@ -50,19 +53,24 @@ def main(
         "validation_accuracy": best_row(rows)["validation_accuracy"],
         "validation_loss": best_row(rows)["validation_loss"],
         "training_flops": training_flops(model),
-        "matmul_peak": max(peak, matmul_peak()),
+        "precision": precision,
+        "matmul_peaks": {name: max(peak, matmul_peak(name)) for name, peak in before.items()},
         "input_share": seconds_of_input(splits[0], network) * len(rows) / seconds,
     }
     print(json.dumps(figures | ({"accuracy": accuracy(model, tested), "curve": curve} if tested else {})))
 
 
 def seconds_of_input(training: Split, network: Network) -> float:
-    """Seconds that making an epoch's batches takes by itself."""
-    from pipeline.batches import training_batches
+    """Seconds that making an epoch's batches takes by itself, the graph for it once built."""
+    from pipeline.batches import steps_per_epoch, training_batches
 
+    batches = iter(training_batches(training, network.batch_size, network.augmentation, 0, range(2)))
+    steps = steps_per_epoch(len(training.labels), network.batch_size)
+    for _ in range(steps):
+        next(batches)
     start = time.perf_counter()
-    for _ in training_batches(training, network.batch_size, network.augmentation, 0, range(1)):
-        pass
+    for _ in range(steps):
+        next(batches)
     return time.perf_counter() - start
 
 

@@ -18,7 +18,7 @@ def by_network(rows: dict[str, dict[str, Any]]) -> Groups:
 def training_table(rows: Groups) -> str:
     """A line per network, medians over its seeds; the accuracy's range where there are several."""
     target = rows[TEXTBOOK][0]["accuracy"]
-    peak = statistics.median(row["matmul_peak"] for each in rows.values() for row in each if "matmul_peak" in row)
+    peaks = matmul_peaks(rows)
     lines = [
         f"| training | epochs | seconds of the fit | images/s | seconds to {target:.1%} on test | test accuracy "
         "| peak memory, MB | share of the matrix product's speed |",
@@ -34,10 +34,16 @@ def training_table(rows: Groups) -> str:
             f"{statistics.median(seconds_to(target, row['curve']) for row in each):,.0f}",
             _accuracies([row["accuracy"] for row in each]),
             f"{max(row['megabytes'] for row in each):,.0f}",
-            f"{speed * each[0]['training_flops'] / peak:.0%}",
+            f"{speed * each[0]['training_flops'] / peaks[each[0]['precision']]:.0%} ({each[0]['precision']})",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def matmul_peaks(rows: Groups) -> dict[str, float]:
+    """The machine's operations per second in matrix products, by precision: medians over all rows that measured it."""
+    measured = [row["matmul_peaks"] for each in rows.values() for row in each if "matmul_peaks" in row]
+    return {name: statistics.median(peaks[name] for peaks in measured if name in peaks) for name in measured[0]}
 
 
 def _accuracies(values: list[float]) -> str:

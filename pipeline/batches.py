@@ -7,8 +7,10 @@ wake-up (seconds).
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from pipeline.cifar10 import CHANNELS
 from pipeline.models import Augmentation
 from pipeline.splits import Split
 
@@ -63,27 +65,20 @@ def targets(labels: Any, classes: int, smoothing: float) -> Any:
 def shift(images: Any, mirrored: Any, reach: int, seed: Any) -> Any:
     """Mirror images from left to right and move each by up to `reach` pixels; what that uncovers is reflected.
 
-    Both in one pass of a vectorised operation, since Keras' layers take several times as long.
+    All of it is one look-up of each pixel's place in the batch, since Keras' layers take several times as long.
 
     Args:
         images: uint8 (n, side, side, 3).
         mirrored: int64 (n,), 1 where an image is to be mirrored, else 0.
         seed: int64 (2,), another for each batch.
     """
-    side, mirrored = images.shape[1], tf.cast(mirrored, tf.float32)
-    moves = tf.random.stateless_uniform((2, len(images)), seed, -reach, reach + 1, tf.int32)
-    down, right = tf.unstack(tf.cast(moves, tf.float32))
-    ones, zeros = tf.ones_like(down), tf.zeros_like(down)
-    # The pixel at (x, y) comes from (a x + b y + c, d x + e y + f), in rows of a, b, c, d, e, f, 0, 0.
-    rows = [1 - 2 * mirrored, zeros, right + (side - 1) * mirrored, zeros, ones, down, zeros, zeros]
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=tf.stack(rows, axis=1),
-        output_shape=(side, side),
-        fill_value=0.0,
-        interpolation="NEAREST",
-        fill_mode="REFLECT",
-    )
+    count, side = images.shape[:2]
+    moves = tf.random.stateless_uniform((2, count, 1), seed, 0, 2 * reach + 1, tf.int32)
+    reflected = tf.constant(np.pad(np.arange(side, dtype=np.int32), reach, mode="symmetric"))
+    rows, columns = tf.unstack(tf.gather(reflected, moves + tf.range(side)))  # (n, side) each: where a pixel comes from
+    columns = tf.where(mirrored[:, None] == 1, side - 1 - columns, columns)
+    starts = (tf.range(count)[:, None] * side + rows) * side  # of each row among the batch's pixels
+    return tf.gather(tf.reshape(images, (-1, CHANNELS)), starts[:, :, None] + columns[:, None, :])
 
 
 def cut_out(images: Any, side: int, seed: Any) -> Any:

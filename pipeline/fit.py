@@ -1,17 +1,16 @@
 """The fit: seeded, deterministic, on one device or on all GPUs, from scratch or from a checkpoint."""
 
 import math
-import re
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from pipeline import devices
 from pipeline.batches import EVALUATION_BATCH, steps_per_epoch, training_batches, validation_batches
 from pipeline.checkpoint import Checkpoint
 from pipeline.errors import PipelineError
@@ -115,8 +114,8 @@ def compiled(params: "TrainParams", classes: int, steps: int, all_steps: int) ->
     keras.utils.clear_session()  # layer names count from 1 again, so equal trainings give equal files
     keras.utils.set_random_seed(params.seed)
     tf.config.experimental.enable_op_determinism()
-    keras.config.set_dtype_policy(precision())
-    several = strategy()
+    keras.config.set_dtype_policy(devices.precision())
+    several = devices.strategy()
     with several.scope():
         model = with_fused_normalization(network.build(classes))
         optimizer = network.optimizer(params.learning_rate or network.learning_rate, all_steps)
@@ -137,35 +136,6 @@ def steps_per_call(steps: int, size: int) -> int:
     """A divisor of `steps`, since Keras would go past an epoch's end, with which a call takes few enough images."""
     most = max(1, IMAGES_PER_CALL // size)
     return max(number for number in range(1, most + 1) if steps % number == 0)
-
-
-def devices() -> list[str]:
-    """The GPUs if there are any, else the CPU: "GPU:0"."""
-    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")[:1]
-    return [device.name.removeprefix("/device:") for device in found]
-
-
-def precision() -> str:
-    """The Keras dtype policy that trains fastest here with float32 weights: products in bfloat16 where there are instructions for it.
-
-    Those are a GPU's tensor cores from compute capability 8.0 on, and AVX-512 BF16 or AMX of a processor.
-    """
-    gpus = tf.config.list_physical_devices("GPU")
-    able = [
-        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) >= (8, 0) for gpu in gpus
-    ] or [bool(re.search(r"\b(avx512_bf16|amx_bf16)\b", processor_flags()))]
-    return "mixed_bfloat16" if all(able) else "float32"
-
-
-def processor_flags() -> str:
-    """What Linux says of the processor; empty elsewhere."""
-    facts = Path("/proc/cpuinfo")
-    return facts.read_text() if facts.exists() else ""
-
-
-def strategy() -> tf.distribute.Strategy:
-    """Equal copies of the network on several devices, each with a part of every batch; or plain training on one."""
-    return tf.distribute.MirroredStrategy(devices()) if len(devices()) > 1 else tf.distribute.get_strategy()
 
 
 def _variables(model: keras.Model) -> list[keras.Variable]:
@@ -199,3 +169,14 @@ def score(model: keras.Model, split: Split) -> tuple[float, float]:
     of_label = probabilities[np.arange(len(split.labels)), split.labels].astype(np.float64)
     accuracy = np.mean(probabilities.argmax(axis=1) == split.labels)
     return float(accuracy), float(-np.mean(np.log(np.maximum(of_label, 1e-30))))
+
+
+def kept_figures(model: keras.Model, rows: list[dict[str, float]], validation: Split) -> dict[str, float]:
+    """What train.json says of a training: the figures of the network that `fit` returned, and of its epochs."""
+    accuracy, loss = score(model, validation)
+    return {
+        "validation_accuracy": accuracy,
+        "validation_loss": loss,
+        "best_epoch": best_row(rows)["epoch"],
+        "epochs": len(rows),
+    }

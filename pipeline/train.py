@@ -12,7 +12,7 @@ from pipeline.keras_file import save_model
 from pipeline.keras_start import start_keras
 from pipeline.models import NETWORKS
 from pipeline.params import Params, run_stage
-from pipeline.splits import read_split, require_validated
+from pipeline.splits import Split, read_split, require_validated
 
 UNFINISHED = "models/.unfinished"  # in the repository's root
 
@@ -52,41 +52,30 @@ def train(
     """
     approved = require_validated(report, training, validation)
     start_keras()
-    from pipeline import lineage, tracking
-    from pipeline.fit import best_row, devices, fit, precision, score
+    from pipeline import devices, lineage, tracking
+    from pipeline.fit import fit, kept_figures
 
-    begun_at = checkpoint_path(
-        tracking.root() / UNFINISHED,
-        params.model_dump() | lineage.data_tags(approved) | {"devices": devices(), "precision": precision()},
-    )
-    begun, run_id = read_checkpoint(begun_at)
-    tags = lineage.data_tags(approved) | lineage.code_tags() | lineage.stage_tags("download", "prepare", "validate")
-    with tracking.training_run(tags | {"model": params.model}, run_id) as (mlflow, record):
+    place = {"devices": ", ".join(devices.names()), "precision": devices.precision()}
+    data, before = lineage.data_tags(approved), lineage.stage_tags("download", "prepare", "validate")
+    unfinished = checkpoint_path(tracking.root() / UNFINISHED, params.model_dump() | data | place)
+    begun, run_id = read_checkpoint(unfinished)
+    tags = data | lineage.code_tags() | before | place | {"model": params.model}
+    with tracking.training_run(tags, run_id) as (mlflow, record):
         record(lineage.log_setting, mlflow, approved)
         record(lineage.log_missing_epochs, mlflow, begun.rows if begun else [])
         splits = read_split(training), read_split(validation)
-        sizes = f"{len(splits[0].labels):,} images, {len(splits[1].labels):,} for validation"
-        print(f"train: {params.model}, {sizes}", flush=True)  # an epoch can take minutes
-        if begun:
-            print(f"train: goes on after epoch {len(begun.rows)}, where it was interrupted", flush=True)
+        announce(params, *splits, begun)
 
         def end_epoch(checkpoint: Checkpoint) -> None:
-            write_checkpoint(begun_at, checkpoint, mlflow.active_run().info.run_id)
+            write_checkpoint(unfinished, checkpoint, mlflow.active_run().info.run_id)
             record(lineage.log_epoch, mlflow, checkpoint.rows[-1])
 
         try:
             fitted, rows, seconds = fit(params, *splits, end_epoch, begun)
         except PipelineError:  # it would go wrong again
-            remove(begun_at)
+            remove(unfinished)
             raise
-        best = best_row(rows)
-        accuracy, loss = score(fitted, splits[1])
-        figures = {
-            "validation_accuracy": accuracy,
-            "validation_loss": loss,
-            "best_epoch": best["epoch"],
-            "epochs": len(rows),
-        }
+        figures = kept_figures(fitted, rows, splits[1])
         speed = {"seconds": seconds, "images_per_second": len(rows) * len(splits[0].labels) / seconds}
         with whole(model, metrics, timing, curves) as drafts:
             save_model(fitted, drafts[0], figures)
@@ -96,8 +85,16 @@ def train(
         record(mlflow.log_metrics, {f"train_{name}": value for name, value in speed.items()})
         record(lineage.log_model, mlflow, fitted, figures, splits[1].images[:2])
         record(mlflow.set_tag, tracking.MODEL_TAG, sha256_of(model))  # last: a run that has it is complete
-    remove(begun_at)
-    print(f"train: kept epoch {best['epoch']} of {len(rows)}, validation accuracy {figures['validation_accuracy']:.4f}")
+    remove(unfinished)
+    print("train: kept epoch {best_epoch} of {epochs}, validation accuracy {validation_accuracy:.4f}".format(**figures))
+
+
+def announce(params: TrainParams, training: Split, validation: Split, begun: Checkpoint | None) -> None:
+    """Say what begins, since the first epoch can take minutes."""
+    sizes = f"{len(training.labels):,} images, {len(validation.labels):,} for validation"
+    print(f"train: {params.model}, {sizes}", flush=True)
+    if begun:
+        print(f"train: goes on after epoch {len(begun.rows)}, where it was interrupted", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pipeline.train import TrainParams
 
 start_keras()
 
-from pipeline import fit  # noqa: E402 - Keras must have been started
+from pipeline import devices, fit  # noqa: E402 - Keras must have been started
 
 PARAMS = TrainParams(model="basic", epochs=2, batch_size=50, learning_rate=None, seed=0)
 
@@ -29,7 +29,7 @@ def toy():
 
 @pytest.fixture(params=["float32", "mixed_bfloat16"])
 def precision(request, monkeypatch):
-    monkeypatch.setattr(fit, "precision", lambda: request.param)
+    monkeypatch.setattr(devices, "precision", lambda: request.param)
     return request.param
 
 
@@ -101,20 +101,6 @@ def test_a_call_makes_a_whole_part_of_an_epochs_steps(steps, size, number):
     assert fit.steps_per_call(steps, size) == number
 
 
-@pytest.mark.parametrize(
-    ("flags", "policy"),
-    [
-        ("flags : fpu avx512f avx512_bf16 sse", "mixed_bfloat16"),
-        ("flags : amx_bf16", "mixed_bfloat16"),
-        ("flags : fpu avx512f avx512_bf16x", "float32"),
-        ("", "float32"),
-    ],
-)
-def test_bfloat16_is_for_processors_that_have_instructions_for_it(monkeypatch, flags, policy):
-    monkeypatch.setattr(fit, "processor_flags", lambda: flags)
-    assert fit.precision() == policy
-
-
 def test_a_score_is_exact():
     keras = start_keras()
     keras.config.set_dtype_policy("float32")
@@ -143,13 +129,13 @@ start_keras()
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from pipeline import fit
+from pipeline import devices, fit
 from pipeline.generated import CLASS_NAMES, generate
 from pipeline.splits import Split
 from pipeline.train import TrainParams
-fit.precision = lambda: "float32"
+devices.precision = lambda: "float32"
 if sys.argv[2] == "both":
-    fit.devices = lambda: ["CPU:0", "CPU:1"]
+    devices.names = lambda: ["CPU:0", "CPU:1"]
 images, labels = generate(300, seed=0)
 toy = Split(images, labels, 0, np.array(CLASS_NAMES), "")
 params = TrainParams(model=sys.argv[1], epochs=12, batch_size=50, learning_rate=None, seed=0)
@@ -158,7 +144,7 @@ model, rows, _ = fit.fit(params, toy, toy, lambda state: states.append(state._re
 resumed, again, _ = fit.fit(params, toy, toy, begun=states[5])
 same = again == rows and all(map(np.array_equal, resumed.get_weights(), model.get_weights()))
 predicted = model.predict(images, verbose=0).argmax(1)
-print(json.dumps({"replicas": fit.strategy().num_replicas_in_sync, "loss": [row["loss"] for row in rows], "same": same,
+print(json.dumps({"replicas": devices.strategy().num_replicas_in_sync, "loss": [row["loss"] for row in rows], "same": same,
                   "accuracy": float((predicted == labels).mean()), "best": max(row["validation_accuracy"] for row in rows)}))
 """
 
