@@ -48,7 +48,7 @@ lint: .venv/installed ## check style and formatting
 
 bench: .venv/installed ## measure, and write the figures into README.md; ARCHIVE=path NAME="what tables call it" SECTION=training SEEDS=3 ACCURATE=1
 	@.venv/bin/python -m benchmarks.run $(if $(ARCHIVE),--archive "$(ARCHIVE)") $(if $(NAME),--name "$(NAME)") \
-		$(if $(SECTION),--section $(SECTION)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ACCURATE),--accurate)
+		$(if $(SECTION),--section $(SECTION)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(filter 1,$(ACCURATE)),--accurate)
 
 lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --extra dev --extra s3 --extra postgres --universal --python-version 3.11 --generate-hashes \

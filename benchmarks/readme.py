@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.ablation import ablation_table
 from benchmarks.rows import read_rows
 from benchmarks.training_report import by_network, draw, matmul_peaks, training_table
+from pipeline.errors import PipelineError
 
 RESULTS = Path("benchmarks/results.json")
 TRAINING = Path("benchmarks/training.json")
@@ -21,7 +22,7 @@ def write_reports() -> None:
     rows = read_rows(TRAINING)
     put_between_marks(Path("README.md"), results_text(json.loads(RESULTS.read_text()), rows))
     put_between_marks(Path("docs/training.md"), ablation_table(read_rows(ABLATION)))
-    draw(by_network(rows), data_of(rows), PICTURE)
+    draw(by_network(rows), conditions_of(rows), PICTURE)
 
 
 def put_between_marks(page: Path, text: str) -> None:
@@ -31,9 +32,9 @@ def put_between_marks(page: Path, text: str) -> None:
     page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
-def data_of(rows: dict[str, Any]) -> str:
-    """What the rows' data is called; all are measured on one data set and machine."""
-    return next(iter(rows.values()))["conditions"]["data"]
+def conditions_of(rows: dict[str, Any]) -> dict[str, str]:
+    """The data and the machine of the rows, which are the same for all (`Rows` sees to it)."""
+    return next(iter(rows.values()))["conditions"]
 
 
 def input_share(rows: dict[str, Any]) -> float:
@@ -48,9 +49,14 @@ def peaks_text(peaks: dict[str, float]) -> str:
 
 def results_text(results: dict[str, Any], rows: dict[str, Any]) -> str:
     """The training's and the pipeline's figures, in Markdown."""
-    conditions = next(iter(rows.values()))["conditions"]
+    conditions = conditions_of(rows)
+    if results["data"] != conditions["data"]:
+        raise PipelineError(
+            f"{RESULTS} is about {results['data']}, {TRAINING} about {conditions['data']}: a page shows one data set. "
+            "Run `make bench` for both on the same archive."
+        )
     parts = [
-        f"Data of all figures: **{data_of(rows)}**.",
+        f"Data of all figures: **{conditions['data']}**.",
         training_table(by_network(rows)),
         f"Measured one after another on {conditions['machine']}; medians where there are several seeds. `benchmarks/brief.py` "
         "is the script; it trains on 50,000 images, ours on 45,000, choosing on the 5,000 others. The last column counts the "
@@ -70,7 +76,7 @@ def pipeline_tables(results: dict[str, Any]) -> str:
     seconds = metrics["train_timing"]["seconds"]
     interval = f"{evaluated['accuracy_low']:.2%} to {evaluated['accuracy_high']:.2%}"
     lines = [
-        f"The whole pipeline with `{results['model']}`, {results['recipe']}, {trained['epochs']} epochs in {seconds:.0f} s, measured on "
+        f"The whole pipeline with `{results['model']}`, {trained['epochs']} epochs in {seconds:.0f} s, measured on "
         f"{results['date']} on {results['machine']}:",
         "",
         "| result | |",

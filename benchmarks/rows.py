@@ -2,14 +2,18 @@
 
 import hashlib
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pipeline.files import read_json, sha256_of, whole, write_json
 
 CODE = (  # what decides how a row comes out
+    "benchmarks/ablation.py",
     "benchmarks/brief.py",
+    "benchmarks/flops.py",
     "benchmarks/train_one.py",
+    "benchmarks/training.py",
     "benchmarks/variants.py",
     "pipeline/batches.py",
     "pipeline/devices.py",
@@ -19,17 +23,20 @@ CODE = (  # what decides how a row comes out
     "pipeline/normalization.py",
 )
 
+LIBRARIES = ("keras", "tensorflow")
+
 
 class Rows:
     """A JSON file of rows by name, each with the conditions under which it was measured.
 
     Args:
-        conditions: such as the machine; a row made under others, or with other code, is measured anew.
+        conditions: such as the machine; a row made with other code is measured anew, and rows made
+            under other conditions leave the file, since a table compares what was measured alike.
     """
 
     def __init__(self, path: Path, conditions: dict[str, str]) -> None:
         self._path = path
-        code = "".join(sha256_of(Path(name)) for name in CODE)
+        code = "".join(sha256_of(Path(name)) for name in CODE) + "".join(map(version, LIBRARIES))
         self._conditions = conditions | {"code": hashlib.sha256(code.encode()).hexdigest()[:16]}
 
     def read(self) -> dict[str, dict[str, Any]]:
@@ -43,7 +50,9 @@ class Rows:
             print(f"bench: {name}: measured before, in {self._path}", flush=True)
             return
         print(f"bench: {name}", flush=True)
-        rows[name] = {"conditions": self._conditions} | measure()
+        code = {"code": self._conditions["code"]}
+        alike = {key: row for key, row in rows.items() if row["conditions"] | code == self._conditions}
+        rows = alike | {name: {"conditions": self._conditions} | measure()}
         with whole(self._path) as (draft,):
             write_json(draft, rows)
 

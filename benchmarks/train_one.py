@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from benchmarks.flops import matmul_peak, training_flops
-from benchmarks.variants import VARIANTS
+from benchmarks.variants import EXECUTIONS, VARIANTS
 from pipeline.keras_start import start_keras
 from pipeline.models import NETWORKS, Network
 from pipeline.splits import Split, read_split
@@ -24,10 +24,11 @@ def main(
 ) -> None:
     """Train and print the figures."""
     start_keras()
-    from pipeline import devices
+    from pipeline import devices, fit
     from pipeline.checkpoint import Checkpoint
-    from pipeline.fit import best_row, fit
 
+    for name, value in EXECUTIONS.get(variant, {}).items():
+        setattr(fit, name, value)
     network = NETWORKS["measured"] = VARIANTS[variant]
     splits, tested = (read_split(training), read_split(validation)), read_split(test) if test else None
     scored, curve, aside = network.build(len(splits[0].class_names)), [], 0.0
@@ -39,25 +40,25 @@ def main(
         start = time.perf_counter()
         for variable, value in zip(scored.variables, checkpoint.state, strict=False):  # the optimizer's follow them
             variable.assign(value)
-        curve.append({"seconds": checkpoint.seconds - aside, "accuracy": accuracy(scored, tested)})
+        curve.append({"seconds": checkpoint.seconds - aside, "accuracy": fit.score(scored, tested)[0]})
         aside += time.perf_counter() - start
 
     params = TrainParams.model_construct(
         model="measured", epochs=epochs, batch_size=None, learning_rate=None, seed=seed
     )
-    model, rows, seconds = fit(params, *splits, *([end_epoch] if tested else []))
+    model, rows, seconds = fit.fit(params, *splits, *([end_epoch] if tested else []))
     seconds -= aside
     figures = {
         "seconds": seconds,
         "images_per_second": len(rows) * len(splits[0].labels) / seconds,
-        "validation_accuracy": best_row(rows)["validation_accuracy"],
-        "validation_loss": best_row(rows)["validation_loss"],
+        "validation_accuracy": fit.best_row(rows)["validation_accuracy"],
+        "validation_loss": fit.best_row(rows)["validation_loss"],
         "training_flops": training_flops(model),
         "precision": precision,
         "matmul_peaks": {name: max(peak, matmul_peak(name)) for name, peak in before.items()},
         "input_share": seconds_of_input(splits[0], network) * len(rows) / seconds,
     }
-    print(json.dumps(figures | ({"accuracy": accuracy(model, tested), "curve": curve} if tested else {})))
+    print(json.dumps(figures | ({"accuracy": fit.score(model, tested)[0], "curve": curve} if tested else {})))
 
 
 def seconds_of_input(training: Split, network: Network) -> float:
@@ -72,11 +73,6 @@ def seconds_of_input(training: Split, network: Network) -> float:
     for _ in range(steps):
         next(batches)
     return time.perf_counter() - start
-
-
-def accuracy(model: "keras.Model", split: Split) -> float:  # noqa: F821
-    """Share of the split's images that the network names rightly."""
-    return float((model.predict(split.images, batch_size=500, verbose=0).argmax(1) == split.labels).mean())
 
 
 if __name__ == "__main__":

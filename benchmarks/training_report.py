@@ -56,8 +56,8 @@ def seconds_to(accuracy: float, curve: list[dict[str, float]]) -> float:
     return next((point["seconds"] for point in curve if point["accuracy"] >= accuracy), float("inf"))
 
 
-def draw(rows: Groups, data: str, path: Path) -> None:
-    """Write a PNG: test accuracy after each epoch against minutes of training, a line per network and seed."""
+def draw(rows: Groups, conditions: dict[str, str], path: Path) -> None:
+    """Write a PNG: test accuracy after each epoch against seconds of training, a line per network and seed."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
@@ -70,7 +70,7 @@ def draw(rows: Groups, data: str, path: Path) -> None:
             axes.plot(seconds, accuracies, ".-", color=colour, label=label, linewidth=1.2, markersize=4)
         axes.annotate(f" {row['accuracy']:.1%}", (seconds[-1], accuracies[-1]), color=colour, va="center", fontsize=9)
     axes.set(xscale="log", xlabel="seconds of training", ylabel="accuracy on the test split", ylim=(0.3, 1))
-    axes.set_title(f"{data}, 2 cores; a point per epoch", fontsize=10)
+    axes.set_title(f"{conditions['data']}; {conditions['machine']}; a point per epoch", fontsize=10)
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.margins(x=0.12)

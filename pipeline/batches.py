@@ -19,14 +19,14 @@ EVALUATION_BATCH = 500  # images; larger batches are no faster on a CPU and cost
 
 def steps_per_epoch(images: int, size: int) -> int:
     """Whole batches of `size` in an epoch; the rest of its random order is left out: a small batch is a noisy step."""
-    return max(1, images // size)
+    return images // size
 
 
 def training_batches(split: Split, size: int, augmentation: Augmentation, seed: int, epochs: range) -> Any:
     """A tf.data.Dataset of all batches of those epochs: uint8 (size, 32, 32, 3), float32 (size, classes)."""
     images, labels = tf.constant(split.images), tf.constant(split.labels)
     count = len(split.labels)
-    steps, size = steps_per_epoch(count, size), min(size, count)
+    steps = steps_per_epoch(count, size)
     first_mirrored = tf.random.stateless_uniform((count,), (seed, 0), 0, 2, tf.int64)
 
     def batch(step: Any) -> tuple[Any, Any]:

@@ -6,14 +6,17 @@ devices. It lies outside DVC's outputs, which DVC deletes before a stage runs.
 
 import hashlib
 import json
-import sys
+import re
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
+from filelock import FileLock, Timeout
 
 from pipeline.files import remove, sha256_of, whole
 
@@ -33,20 +36,30 @@ class Checkpoint(NamedTuple):
     best: list[np.ndarray]
 
 
-def checkpoint_path(folder: Path, settings: dict[str, Any]) -> Path:
-    """The file in `folder` for these settings and for the code and libraries of this process."""
-    code = {name: sha256_of(path) for name, path in _project_modules().items()}
+def checkpoint_path(folder: Path, *settings: dict[str, Any]) -> Path:
+    """The file in `folder` for these settings, the project's code and the libraries."""
+    code = {path.name: sha256_of(path) for path in Path(__file__).parent.glob("*.py")}
     libraries = {name: version(name) for name in LIBRARIES}
     decisive = json.dumps([settings, code, libraries], sort_keys=True)
     return folder / f"{hashlib.sha256(decisive.encode()).hexdigest()[:16]}.npz"
 
 
-def _project_modules() -> dict[str, Path]:
-    """Files of the project's modules that this process has imported."""
-    specs = [getattr(module, "__spec__", None) for module in list(sys.modules.values())]
-    return {
-        spec.name: Path(spec.origin) for spec in specs if spec and spec.origin and spec.name.startswith("pipeline.")
-    }
+@contextmanager
+def resumable(path: Path) -> Iterator[tuple[Checkpoint | None, str | None]]:
+    """What `read_checkpoint` gives, for this process alone; the file is removed when the block ends well.
+
+    Another training with the same settings waits for that: both would write this file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{path}.lock")
+    try:
+        taken = lock.acquire(timeout=0)
+    except Timeout:
+        print("train: waits until a training with the same settings ends", flush=True)
+        taken = lock.acquire()
+    with taken:
+        yield read_checkpoint(path)
+        remove(path)
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint, run_id: str) -> None:
@@ -77,10 +90,16 @@ def read_checkpoint(path: Path) -> tuple[Checkpoint | None, str | None]:
 def forced() -> bool:
     """Whether this process was started by a DVC that was told `--force`: it asks for all work to be done anew.
 
-    DVC (3.67) tells its stages nothing of it, so its command line is looked at.
+    DVC (3.67) tells its stages nothing of it, so its command line is looked at. Experiments that a queue
+    starts do not show it there.
     """
-    lines = [_command_line(parent) for parent in psutil.Process().parents()]
-    return any(any("dvc" in Path(word).name for word in line[:3]) and {"-f", "--force"} & set(line) for line in lines)
+    return any(_forces(_command_line(parent)) for parent in psutil.Process().parents())
+
+
+def _forces(words: list[str]) -> bool:
+    """Whether a command line such as `python /path/to/dvc repro -fs train` is DVC's and has --force."""
+    is_dvc = any(Path(word).name == "dvc" or Path(word).parts[-2:] == ("dvc", "__main__.py") for word in words[:4])
+    return is_dvc and any(word == "--force" or re.fullmatch(r"-[a-zA-Z]*f[a-zA-Z]*", word) for word in words)
 
 
 def _command_line(process: psutil.Process) -> list[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FIGURES = ("loss", "accuracy", "validation_loss", "validation_accuracy")  # of an epoch
 IMAGES_PER_CALL = 1280  # at most, in one graph call: several steps where batches are small
+SMALLER_BATCHES = "Lower train.batch_size in params.yaml, then run `dvc repro`."
 
 
 def fit(
@@ -42,25 +43,31 @@ def fit(
         per epoch; the seconds that the fit alone took.
 
     Raises:
-        PipelineError: the loss became infinite or no number.
+        PipelineError: the loss became infinite or no number; a batch is more than the images, or than memory holds.
     """
     network, classes = NETWORKS[params.model], len(training.class_names)
     epochs, size = params.epochs or network.epochs, params.batch_size or network.batch_size
+    if size > len(training.labels):
+        raise PipelineError(
+            f"a batch is {size} images, but there are {len(training.labels)} to train on. {SMALLER_BATCHES}"
+        )
     steps = steps_per_epoch(len(training.labels), size)
     model = compiled(params, classes, steps, epochs * steps)
     if begun:
         set_state(model, begun.state)
     watch = Watch(begun or Checkpoint([], 0.0, [], []), end_epoch)
-    model.fit(
-        training_batches(training, size, network.augmentation, params.seed, range(len(watch.rows), epochs)),
-        validation_data=validation_batches(validation),
-        initial_epoch=len(watch.rows),
-        epochs=epochs,
-        steps_per_epoch=steps,
-        callbacks=[watch],
-        verbose=1 if sys.stdout.isatty() else 0,
-        shuffle=False,  # training_batches did
-    )
+    try:
+        model.fit(
+            training_batches(training, size, network.augmentation, params.seed, range(len(watch.rows), epochs)),
+            validation_data=validation_batches(validation),
+            initial_epoch=len(watch.rows),
+            epochs=epochs,
+            steps_per_epoch=steps,
+            callbacks=[watch],
+            verbose=1 if sys.stdout.isatty() else 0,
+        )
+    except tf.errors.ResourceExhaustedError:
+        raise PipelineError(f"memory does not hold a batch of {size} images. {SMALLER_BATCHES}") from None
     seconds = watch.seconds()
     return kept(network, classes, watch.best), watch.rows, seconds
 
@@ -127,7 +134,7 @@ def compiled(params: "TrainParams", classes: int, steps: int, all_steps: int) ->
             steps_per_execution=steps_per_call(steps, params.batch_size or network.batch_size)
             if several.num_replicas_in_sync == 1
             else 1,  # more crashes there (Keras 3.15)
-            jit_compile=False,  # XLA halves the speed on a CPU, and has no deterministic mode elsewhere
+            jit_compile=False,  # XLA halves the speed on a CPU
         )
     return model
 

@@ -63,25 +63,25 @@ def _git(*arguments: str) -> str:
         return ""
 
 
-def log_setting(mlflow: Any, report: dict[str, Any]) -> None:
-    """Log the settings of the stages up to train, and the data set with the archive's hash as its digest.
+def logged_settings() -> dict[str, Any]:
+    """The settings of the stages up to train, by "section.key"; what params.yaml leaves to the network has its value."""
+    sections = {name: read_params()[name] for name in ("download", "prepare", "validate", "train")}
+    own = NETWORKS[sections["train"]["model"]]
+    train = {key: getattr(own, key) if value is None else value for key, value in sections["train"].items()}
+    sections["train"] = train | {"optimizer": own.optimizer.__name__} | own.augmentation._asdict()
+    return {f"{name}.{key}": value for name, section in sections.items() for key, value in section.items()}
 
-    A setting that params.yaml leaves to the network is logged with the network's value.
-    """
+
+def log_setting(mlflow: Any, report: dict[str, Any]) -> None:
+    """Log the settings of the stages up to train, and the data set with the archive's hash as its digest."""
     from mlflow.data.http_dataset_source import HTTPDatasetSource
     from mlflow.data.meta_dataset import MetaDataset
 
-    sections = read_params()
-    own = NETWORKS[sections["train"]["model"]]
-    train = {key: getattr(own, key) if value is None else value for key, value in sections["train"].items()}
-    train |= {"optimizer": own.optimizer.__name__} | own.augmentation._asdict()
-    for name in ("download", "prepare", "validate"):
-        mlflow.log_params({f"{name}.{key}": value for key, value in sections[name].items()})
-    mlflow.log_params({f"train.{key}": value for key, value in train.items()})
-    archive = report["archive_sha256"]
-    name = data_name(sections["download"]["name"], archive)
+    settings, archive = logged_settings(), report["archive_sha256"]
+    mlflow.log_params(settings)
+    name = data_name(settings["download.name"], archive)
     mlflow.set_tag("data", name)
-    source = HTTPDatasetSource(sections["download"]["urls"][0])
+    source = HTTPDatasetSource(settings["download.urls"][0])
     mlflow.log_input(MetaDataset(source, name, archive[:DIGEST_LENGTH]), context="training")
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Augmentation(NamedTuple):
     """What training images and labels undergo; the default is nothing."""
 
-    flip: bool = False  # mirror each image every second epoch, a random half of them from the first on
+    flip: bool = False  # left to right: a random half of the images in odd epochs, the others in even ones
     shift: int = 0  # pixels, at most, down or up and to the right or left
     cutout: int = 0  # pixels, side of a square that is hidden
     smoothing: float = 0.0  # share of a label that is spread evenly over all classes
@@ -148,7 +148,7 @@ NETWORKS = {
     "fast": Network(
         fast,
         muon,
-        epochs=8,
+        epochs=9,
         batch_size=250,
         learning_rate=0.035,
         augmentation=Augmentation(True, shift=2, smoothing=0.1),

@@ -25,7 +25,7 @@ class Muon(keras.optimizers.Adam):
 
     def __init__(self, learning_rate: float, name: str = "muon", **settings: float) -> None:
         super().__init__(learning_rate, name=name, **{"beta_2": 0.99} | settings)
-        self.exclude_from_weight_decay(var_names=["beta", "bias"])
+        self.exclude_from_weight_decay(var_names=["beta", "gamma", "bias"])
 
     def update_step(self, gradient: "keras.KerasTensor", variable: keras.Variable, learning_rate: float) -> None:
         """Change one weight."""

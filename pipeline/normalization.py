@@ -28,9 +28,18 @@ def with_fused_normalization(model: keras.Model) -> keras.Model:
     """A copy of the network, with the same weights in the same order, that trains faster."""
 
     def copy(layer: keras.Layer) -> keras.Layer:
-        fused = type(layer) is keras.layers.BatchNormalization
-        return (FusedBatchNormalization if fused else type(layer)).from_config(layer.get_config())
+        return (FusedBatchNormalization if _fits(layer) else type(layer)).from_config(layer.get_config())
 
     faster = keras.models.clone_model(model, clone_function=copy)
     faster.set_weights(model.get_weights())
     return faster
+
+
+def _fits(layer: keras.Layer) -> bool:
+    """Whether it is Keras' layer on maps of (n, height, width, channels), each device by itself."""
+    return (
+        type(layer) is keras.layers.BatchNormalization
+        and len(layer.input.shape) == 4
+        and layer.axis in (-1, 3)
+        and not layer.synchronized
+    )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from pipeline.checkpoint import Checkpoint, checkpoint_path, read_checkpoint, write_checkpoint
+from pipeline.checkpoint import Checkpoint, checkpoint_path, resumable, write_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.files import remove, sha256_of, whole, write_csv, write_json
 from pipeline.keras_file import save_model
@@ -43,7 +43,7 @@ def train(
 ) -> None:
     """Fit the network; write the epoch best on validation, its figures, the wall time and the learning curves.
 
-    A training that was killed goes on after its last whole epoch, in its MLflow run, and ends with the
+    A training that was killed resumes after its last whole epoch, in its MLflow run, and ends with the
     same bytes.
 
     Raises:
@@ -57,10 +57,11 @@ def train(
 
     place = {"devices": ", ".join(devices.names()), "precision": devices.precision()}
     data, before = lineage.data_tags(approved), lineage.stage_tags("download", "prepare", "validate")
-    unfinished = checkpoint_path(tracking.root() / UNFINISHED, params.model_dump() | data | place)
-    begun, run_id = read_checkpoint(unfinished)
     tags = data | lineage.code_tags() | before | place | {"model": params.model}
-    with tracking.training_run(tags, run_id) as (mlflow, record):
+    unfinished = checkpoint_path(
+        tracking.root() / UNFINISHED, params.model_dump(), lineage.logged_settings(), data, place
+    )
+    with resumable(unfinished) as (begun, run_id), tracking.training_run(tags, run_id) as (mlflow, record):
         record(lineage.log_setting, mlflow, approved)
         record(lineage.log_missing_epochs, mlflow, begun.rows if begun else [])
         splits = read_split(training), read_split(validation)
@@ -85,7 +86,6 @@ def train(
         record(mlflow.log_metrics, {f"train_{name}": value for name, value in speed.items()})
         record(lineage.log_model, mlflow, fitted, figures, splits[1].images[:2])
         record(mlflow.set_tag, tracking.MODEL_TAG, sha256_of(model))  # last: a run that has it is complete
-    remove(unfinished)
     print("train: kept epoch {best_epoch} of {epochs}, validation accuracy {validation_accuracy:.4f}".format(**figures))
 
 
@@ -94,7 +94,7 @@ def announce(params: TrainParams, training: Split, validation: Split, begun: Che
     sizes = f"{len(training.labels):,} images, {len(validation.labels):,} for validation"
     print(f"train: {params.model}, {sizes}", flush=True)
     if begun:
-        print(f"train: goes on after epoch {len(begun.rows)}, where it was interrupted", flush=True)
+        print(f"train: resumes after epoch {len(begun.rows)}, where it was interrupted", flush=True)
 
 
 if __name__ == "__main__":

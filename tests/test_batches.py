@@ -33,8 +33,8 @@ def test_every_image_is_seen_once_an_epoch_in_an_order_of_seed_and_epoch():
         assert sorted(np.concatenate(epoch)) == list(range(12))
 
 
-@pytest.mark.parametrize(("count", "size", "sizes"), [(10, 4, [4, 4]), (3, 5, [3]), (4, 4, [4])])
-def test_batches_are_whole_and_there_is_at_least_one(count, size, sizes):
+@pytest.mark.parametrize(("count", "size", "sizes"), [(10, 4, [4, 4]), (4, 4, [4])])
+def test_batches_are_whole(count, size, sizes):
     batches = order(numbered(count), size, 0, range(1))
     assert [len(batch) for batch in batches] == sizes
     assert len(set(np.concatenate(batches))) == sum(sizes)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from benchmarks.ablation import ablation_table, measure_ablation
 from benchmarks.flops import training_flops
 from benchmarks.measure import machine, measure
 from benchmarks.rows import Rows
 from benchmarks.training_report import TEXTBOOK, by_network, draw, seconds_to, training_table
-from benchmarks.variants import CHANGES, VARIANTS, built_otherwise
+from benchmarks.variants import CHANGES, EXECUTIONS, VARIANTS, built_otherwise
 from pipeline.errors import PipelineError
 from pipeline.keras_start import start_keras
 from pipeline.models import NETWORKS
@@ -92,8 +93,22 @@ def test_rows_are_saved_one_by_one_and_not_measured_twice(tmp_path, monkeypatch)
     Rows(path, {"machine": "a"}).measure("one", row)
     Rows(path, {"machine": "a"}).measure("two", row)
     assert {name: found["seconds"] for name, found in json.loads(path.read_text()).items()} == {"one": 1, "two": 2}
-    Rows(path, {"machine": "b"}).measure("one", row)
-    assert Rows(path, {}).read()["one"]["seconds"] == 3
+
+
+def test_rows_of_another_machine_leave_and_those_of_other_code_stay_until_measured_anew(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    path = tmp_path / "rows.json"
+    for name in ("one", "two"):
+        Rows(path, {"machine": "a"}).measure(name, lambda: {"seconds": 1})
+    saved = json.loads(path.read_text())
+    saved["one"]["conditions"]["code"] = "before"
+    path.write_text(json.dumps(saved))
+    Rows(path, {"machine": "a"}).measure("three", lambda: {"seconds": 3})
+    assert Rows(path, {}).read().keys() == {"one", "two", "three"}
+    Rows(path, {"machine": "a"}).measure("one", lambda: {"seconds": 4})
+    assert Rows(path, {}).read()["one"]["seconds"] == 4
+    Rows(path, {"machine": "b"}).measure("two", lambda: {"seconds": 5})
+    assert {name: row["seconds"] for name, row in Rows(path, {}).read().items()} == {"two": 5}
 
 
 def test_the_time_to_an_accuracy_is_the_end_of_the_first_epoch_that_has_it():
@@ -121,7 +136,7 @@ def test_the_training_table_shows_medians_and_ranges():
 def test_the_picture_is_drawn(tmp_path):
     from PIL import Image
 
-    draw(by_network(rows()), "generated", tmp_path / "a.png")
+    draw(by_network(rows()), {"data": "generated", "machine": "2 cores"}, tmp_path / "a.png")
     picture = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
 
@@ -135,20 +150,86 @@ def test_fast_written_out_with_its_choices_is_fast():
     np.testing.assert_array_equal(ours.predict(images, verbose=0), theirs.predict(images, verbose=0))
 
 
+@pytest.fixture
+def float32_after():
+    """Some variants change Keras' dtype policy."""
+    yield
+    start_keras().config.set_dtype_policy("float32")
+
+
+@pytest.mark.usefixtures("float32_after")
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_variant_can_be_built_and_differs_from_fast(name):
+    assert described(VARIANTS[name]) != described(NETWORKS["fast"]) or name in ("float32 alone", *EXECUTIONS)
+    assert VARIANTS[name].build(10).output.shape == (None, 10)
+
+
+def described(network):
+    """All that a network's building and training depend on, without the layers' numbered names."""
     keras = start_keras()
-    network, fast = VARIANTS[name], NETWORKS["fast"]
-    assert network != fast
-    try:
-        assert network.build(10).output.shape == (None, 10)
-        assert network.optimizer(0.1, 100).learning_rate is not None
-    finally:
-        keras.config.set_dtype_policy("float32")
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    model, optimizer = network.build(10), network.optimizer(0.1, 100)
+    rates = optimizer._learning_rate
+    schedule = [float(rates(step)) for step in (0, 50)] if callable(rates) else [float(rates)]
+    weights = [weight.tobytes() for weight in model.get_weights()]
+    return network[2:], model.get_config(), weights, type(optimizer), described_optimizer(optimizer), schedule
 
 
-def test_a_section_that_does_not_exist_is_refused():
-    command = [sys.executable, "-m", "benchmarks.run", "--section", "speed"]
+def described_optimizer(optimizer):
+    return {name: value for name, value in vars(optimizer).items() if isinstance(value, bool | int | float)}
+
+
+def test_an_execution_changes_names_that_the_fit_has():
+    from pipeline import fit
+
+    for changes in EXECUTIONS.values():
+        for name in changes:
+            assert hasattr(fit, name)
+
+
+def ablation_rows():
+    common = {"conditions": {"data": "generated", "machine": "2 cores"}, "validation_loss": 0.5}
+    values = {
+        "fast, seed 0": (0.80, 40),
+        "fast, seed 1": (0.82, 44),
+        "SiLU, seed 0": (0.81, 80),
+        "SiLU, seed 1": (0.84, 88),
+    }
+    values["GELU, seed 0"] = (0.7, 60)
+    return {
+        name: common | {"validation_accuracy": accuracy, "seconds": seconds}
+        for name, (accuracy, seconds) in values.items()
+    }
+
+
+def test_the_ablation_table_compares_equal_seeds():
+    assert ablation_table({}) == ""
+    assert ablation_table(ablation_rows()).splitlines()[4:] == [
+        "| nothing changed | 81.00% | | 0.500 | 42 s | 2 |",
+        "| SiLU | 82.50% | +1.50 | 0.500 | 2.00 x | 2 |",
+        "| GELU | 70.00% | -10.00 | 0.500 | 1.50 x | 1 |",
+    ]
+
+
+def test_only_close_changes_are_measured_with_more_seeds(monkeypatch):
+    measured, accuracies = [], ablation_rows() | {"no shifts, seed 0": {"validation_accuracy": 0.809}}
+
+    class Known:
+        def read(self):
+            return dict.fromkeys([f"{name}, seed 0" for name in CHANGES], accuracies["GELU, seed 0"]) | accuracies
+
+        def measure(self, name, how):
+            measured.append(name)
+
+    measure_ablation(Known(), ["train", "validation"], seeds=2)
+    assert [name for name in measured if name.endswith("seed 0")] == [f"{name}, seed 0" for name in ("fast", *CHANGES)]
+    assert [name for name in measured if name.endswith("seed 1")] == ["fast, seed 1", "no shifts, seed 1"]
+
+
+@pytest.mark.parametrize("asked", [("--section", "speed"), ("--seeds", "0")])
+def test_a_section_that_does_not_exist_and_no_seed_at_all_are_refused(asked):
+    command = [sys.executable, "-m", "benchmarks.run", *asked]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "invalid choice: 'speed'" in done.stderr
+    assert "invalid choice: " in done.stderr

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from pipeline.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from pipeline.checkpoint import Checkpoint, read_checkpoint, resumable, write_checkpoint
 
 CHECKPOINT = Checkpoint(
     rows=[{"epoch": 1, "loss": 0.1 + 0.2}],
@@ -49,10 +49,7 @@ def test_its_name_follows_settings_code_and_libraries(project):
     first = name(project, {"seed": 0, "epochs": 2})
     assert first == name(project, {"epochs": 2, "seed": 0})
     assert first != name(project, {"seed": 1, "epochs": 2})
-    unused = project / "pipeline/export.py"
-    unused.write_text(unused.read_text() + "\n")
-    assert first == name(project, {"seed": 0, "epochs": 2})
-    used = project / "pipeline/files.py"
+    used = project / "pipeline/muon.py"  # which is imported only as training begins
     used.write_text(used.read_text() + "\n")
     assert first != name(project, {"seed": 0, "epochs": 2})
     other = "from importlib import metadata; metadata.version = lambda name: '0'"
@@ -64,8 +61,11 @@ def test_its_name_follows_settings_code_and_libraries(project):
     [
         (["dvc", "repro"], True),
         (["dvc", "repro", "--force", "train"], False),
+        (["dvc", "repro", "-fs", "train"], False),
+        (["dvc", "repro", "--single-item", "fast"], True),
         (["dvc", "exp", "run", "-f"], False),
         (["other", "--force"], True),
+        (["make", "-f", "dvc.mk"], True),
     ],
 )
 def test_a_forced_run_ignores_and_removes_it(tmp_path, command, read):
@@ -81,3 +81,24 @@ def test_a_forced_run_ignores_and_removes_it(tmp_path, command, read):
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == ("run 1\n" if read else "None\n")
     assert path.exists() == read
+
+
+def test_a_training_with_the_same_settings_waits_for_the_first_to_end(tmp_path):
+    path = tmp_path / "folder" / "a.npz"
+    code = (
+        "import sys; from pathlib import Path; from pipeline.checkpoint import resumable\n"
+        "with resumable(Path(sys.argv[1])) as (_, run_id): print(run_id)"
+    )
+    with resumable(path):
+        write_checkpoint(path, CHECKPOINT, "run 1")
+        second = subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert second.stdout.readline() == "train: waits until a training with the same settings ends\n"
+    assert second.communicate()[0] == "None\n"  # the first's file is gone: it ended well
+
+
+def test_it_is_kept_where_a_training_fails(tmp_path):
+    path = tmp_path / "a.npz"
+    write_checkpoint(path, CHECKPOINT, "run 1")
+    with pytest.raises(KeyboardInterrupt), resumable(path):
+        raise KeyboardInterrupt
+    assert read_checkpoint(path)[1] == "run 1"

@@ -19,6 +19,7 @@ from pipeline import devices  # noqa: E402
     ],
 )
 def test_bfloat16_is_for_processors_that_have_instructions_for_it(monkeypatch, flags, policy):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     monkeypatch.setattr(devices, "processor_flags", lambda: flags)
     assert devices.precision() == policy
 
@@ -37,6 +38,8 @@ def test_bfloat16_is_for_gpus_that_all_have_it_whatever_the_processor_has(monkey
     assert devices.precision() == policy
 
 
-def test_training_is_on_the_processor_where_there_is_no_gpu():
+def test_training_is_on_the_processor_where_there_is_no_gpu(monkeypatch):
+    listed = tf.config.list_logical_devices
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [] if kind == "GPU" else listed(kind))
     assert devices.names() == ["CPU:0"]
     assert devices.strategy().num_replicas_in_sync == 1

@@ -64,7 +64,7 @@ def test_the_kept_weights_are_those_of_the_epoch_best_on_validation_in_float32(p
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_training_that_goes_on_from_any_epoch_ends_in_the_same_weights(toy, name):
+def test_a_training_that_goes_on_from_any_epoch_ends_in_the_same_weights(toy, name, precision):
     params = PARAMS.model_copy(update={"model": name, "epochs": 3})
     states = []
 
@@ -92,6 +92,24 @@ def test_a_training_that_diverges_is_told_with_epoch_step_and_learning_rate(toy,
         match=rf"the loss became (nan|inf) in epoch \d by step {step} of 6, where the learning rate is \d[.\d]*e\+\d+: .*dvc repro",
     ):
         fit.fit(params, toy, toy)
+
+
+def test_a_batch_of_more_images_than_there_are_is_refused(toy):
+    with pytest.raises(
+        PipelineError, match=r"a batch is 301 images, but there are 300 to train on\. Lower .*dvc repro"
+    ):
+        fit.fit(PARAMS.model_copy(update={"batch_size": 301}), toy, toy)
+
+
+def test_a_batch_that_memory_does_not_hold_is_told(toy, monkeypatch):
+    """Memory that is short cannot be had without harm to the machine: TensorFlow's own error is raised by hand."""
+
+    def exhaust(*_, **__):
+        raise fit.tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr(fit.keras.Model, "fit", exhaust)
+    with pytest.raises(PipelineError, match=r"memory does not hold a batch of 50 images\. Lower train.batch_size"):
+        fit.fit(PARAMS, toy, toy)
 
 
 @pytest.mark.parametrize(

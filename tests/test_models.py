@@ -39,3 +39,25 @@ def test_pixels_are_scaled_to_0_to_1_inside_the_model(keras):
         np.full((1, 32, 32, 3), 255, np.uint8), verbose=0
     )
     assert (scaled.min(), scaled.max()) == (1, 1)
+
+
+@pytest.mark.parametrize(("name", "weights"), [("fast", 540_448), ("accurate", 3_027_440)])
+def test_a_network_has_the_weights_that_its_docstring_says(keras, name, weights):
+    assert NETWORKS[name].build(10).count_params() == weights
+    assert f"{weights:,} weights for 10 classes" in NETWORKS[name].build.__doc__
+
+
+@pytest.mark.parametrize("name", ["fast", "accurate"])
+def test_3x3_convolutions_begin_by_passing_on_their_input(keras, name):
+    kernels = [
+        layer.kernel.numpy()
+        for layer in NETWORKS[name].build(10).layers
+        if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == (3, 3)
+    ]
+    assert len(kernels) >= 4
+    for kernel in kernels:
+        channels = kernel.shape[2]
+        expected = np.zeros((3, 3, channels, channels))
+        expected[1, 1] = np.eye(channels)
+        np.testing.assert_array_equal(kernel[..., :channels], expected)
+        assert channels == kernel.shape[3] or kernel[..., channels:].std() > 0

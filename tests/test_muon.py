@@ -35,9 +35,22 @@ def test_kernels_move_by_the_rate_whatever_their_gradients_size_and_others_as_ad
     assert np.sqrt((moved[1e3] ** 2).mean()) == pytest.approx(0.1 * 0.2, rel=0.3)
 
 
-def test_weight_decay_shrinks_kernels_and_spares_biases():
+def test_kernels_follow_nesterov_momentum():
+    gradients = np.random.default_rng(0).normal(size=(2, 1, 1, 6, 4)).astype(np.float32)
+    kernel = keras.Variable(np.zeros((1, 1, 6, 4), np.float32))
+    muon = Muon(1.0)
+    momentum, expected = 0.0, np.zeros((6, 4), np.float32)
+    for gradient in gradients:
+        muon.apply([gradient], [kernel])
+        momentum = 0.9 * momentum + gradient[0, 0]
+        expected -= 0.2 * 6**0.5 * orthogonal(gradient[0, 0] + 0.9 * momentum).numpy()
+    np.testing.assert_allclose(kernel.numpy()[0, 0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bias", "beta", "gamma"])
+def test_weight_decay_shrinks_kernels_and_spares_biases_and_normalisation(name):
     kernel = keras.Variable(np.ones((3, 3, 2, 2), np.float32), name="kernel")
-    bias = keras.Variable(np.ones(4, np.float32), name="bias")
+    bias = keras.Variable(np.ones(4, np.float32), name=name)
     zeros = [np.zeros(variable.shape, np.float32) for variable in (kernel, bias)]
     Muon(0.1, weight_decay=0.5).apply(zeros, [kernel, bias])
     np.testing.assert_allclose(kernel.numpy(), np.full(kernel.shape, 0.95), rtol=1e-6)

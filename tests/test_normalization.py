@@ -29,3 +29,12 @@ def test_the_faster_copy_gives_the_same(name):
     kinds = {type(layer) for layer in faster.layers}
     assert keras.layers.BatchNormalization not in kinds
     assert (FusedBatchNormalization in kinds) == (name != "basic")
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings"), [((5,), {}), ((4, 4, 3), {"axis": 1}), ((4, 4, 3), {"synchronized": True})]
+)
+def test_what_the_fused_operation_cannot_do_stays_with_keras(shape, settings):
+    layers = keras.layers
+    model = keras.Sequential([layers.Input(shape), layers.BatchNormalization(**settings)])
+    assert type(with_fused_normalization(model).layers[-1]) is layers.BatchNormalization

@@ -246,6 +246,23 @@ def test_a_model_from_the_cache_without_its_run_gets_a_run_that_says_so(finished
 
 
 @on_finished
+def test_a_training_that_was_killed_goes_on_at_the_next_dvc_repro(finished, changed):
+    changed(train={"epochs": 40, "seed": 5})
+    command = [sys.executable, "-m", "dvc", "repro", "train"]
+    process = subprocess.Popen(
+        command, cwd=finished, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not process.stdout.readline().startswith("epoch 3/"):
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    again = dvc(finished, "repro", "train")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert re.search(r"resumes after epoch [2-9]", again.stdout)
+    assert not list(finished.glob("models/.unfinished/*.npz"))
+
+
+@on_finished
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_at_a_random_moment_and_forced_to_run_again_a_stage_writes_the_same_bytes(finished, stage):
     before, seed = outputs(finished), random.randrange(1000)
@@ -271,9 +288,9 @@ def test_killed_at_a_random_moment_and_forced_to_run_again_a_stage_writes_the_sa
 
 @on_finished
 def test_two_pipelines_train_at_once_on_one_store(tmp_path, finished, splits):
-    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
-    pair = []
+    store, pair = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}, []
     for name in ("one", "two"):
+        environment = os.environ | store | {"DVC_ROOT": str(tmp_path / name)}  # else one would wait for the other
         out = [tmp_path / name / file for file in ("model.keras", "train.json", "timing.json", "curves.csv")]
         files = [splits["train"], splits["validation"], splits["report"], *out]
         command = [sys.executable, "-m", "pipeline.train", *map(str, files)]

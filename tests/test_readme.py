@@ -9,6 +9,7 @@ from conftest import ROOT, run, set_params
 from benchmarks.ablation import ablation_table
 from benchmarks.readme import ABLATION, BEGIN, END, RESULTS, TRAINING, put_between_marks, results_text
 from benchmarks.rows import read_rows
+from pipeline.errors import PipelineError
 
 README = (ROOT / "README.md").read_text()
 
@@ -29,6 +30,12 @@ def test_its_numbers_are_those_of_the_last_benchmark():
     written = README.split(BEGIN)[1].split(END)[0].strip()
     results = json.loads((ROOT / RESULTS).read_text())
     assert written == results_text(results, read_rows(ROOT / TRAINING))
+
+
+def test_a_pipeline_and_a_training_on_different_data_do_not_share_a_page():
+    rows = {"fast, seed 0": {"conditions": {"data": "CIFAR-10"}}}
+    with pytest.raises(PipelineError, match=r"is about generated images, .* about CIFAR-10: .*`make bench`"):
+        results_text({"data": "generated images"}, rows)
 
 
 def test_the_ablation_is_that_of_the_last_benchmark():
