@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import psutil
 
@@ -32,7 +32,8 @@ def measure(command: list[str] | str, folder: Path) -> Measured:
     environment = os.environ | {"PATH": python}
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT"):  # the user's store is not for this
         environment.pop(name, None)
-    with tempfile.TemporaryFile("w+") as printed:
+    lines: list[str] = []
+    with tempfile.NamedTemporaryFile("w+") as printed, open(printed.name) as reader:
         start, peak = time.perf_counter(), 0
         process = psutil.Popen(
             command,
@@ -44,13 +45,20 @@ def measure(command: list[str] | str, folder: Path) -> Measured:
         )
         while process.poll() is None:
             peak = max(peak, _resident(process))
+            lines += _shown(reader)
             time.sleep(0.05)
         seconds = time.perf_counter() - start
-        printed.seek(0)
-        output = printed.read()
+        lines += _shown(reader)
     if process.returncode:
-        raise PipelineError(f"`{command}` failed:\n{output}")
-    return Measured(seconds, peak / 1e6, output)
+        raise PipelineError(f"`{command}` failed:\n{''.join(lines)}")
+    return Measured(seconds, peak / 1e6, "".join(lines))
+
+
+def _shown(printed: TextIO) -> list[str]:
+    """The lines that were printed since; those that tell of an epoch are shown, since a training can take an hour."""
+    lines = printed.readlines()
+    print(*(f"  {line}" for line in lines if line.startswith("epoch ")), sep="", end="", flush=True)
+    return lines
 
 
 def _resident(process: psutil.Process) -> int:

@@ -89,6 +89,7 @@ def accurate(classes: int) -> "keras.Model":
     x = _residual(_convolution(x, 160, pool=layers.MaxPooling2D))  # (n, 8, 8, 160)
     x = _residual(_convolution(x, 320, pool=layers.MaxPooling2D))  # (n, 4, 4, 320)
     x = layers.Dropout(0.2)(layers.GlobalMaxPooling2D()(x))  # (n, 320)
+    x = layers.Rescaling(1 / 8)(x)  # logits that a step of the optimizer does not throw about
     return passing_on(keras.Model(image, _probabilities(x, classes), name="accurate"))
 
 
@@ -156,9 +157,9 @@ NETWORKS = {
     "accurate": Network(
         accurate,
         muon,
-        epochs=40,
+        epochs=24,
         batch_size=250,
-        learning_rate=0.035,
-        augmentation=Augmentation(True, shift=4, cutout=12, smoothing=0.1),
+        learning_rate=0.01,
+        augmentation=Augmentation(True, shift=4, cutout=8, smoothing=0.1),
     ),
 }
