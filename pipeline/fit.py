@@ -65,6 +65,7 @@ def fit(
             steps_per_epoch=steps,
             callbacks=[watch],
             verbose=1 if sys.stdout.isatty() else 0,
+            shuffle=False,  # training_batches did; Keras warns otherwise
         )
     except tf.errors.ResourceExhaustedError:
         raise PipelineError(f"memory does not hold a batch of {size} images. {SMALLER_BATCHES}") from None
