@@ -58,8 +58,11 @@ def resumable(path: Path) -> Iterator[tuple[Checkpoint | None, str | None]]:
         print("train: waits until a training with the same settings ends", flush=True)
         taken = lock.acquire()
     with taken:
-        yield read_checkpoint(path)
-        remove(path)
+        try:
+            yield read_checkpoint(path)
+            remove(path)
+        finally:
+            remove(Path(lock.lock_file))  # while it is held: one that waits for it sees that, and makes it anew
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint, run_id: str) -> None:

@@ -94,6 +94,7 @@ def test_a_training_with_the_same_settings_waits_for_the_first_to_end(tmp_path):
         second = subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert second.stdout.readline() == "train: waits until a training with the same settings ends\n"
     assert second.communicate()[0] == "None\n"  # the first's file is gone: it ended well
+    assert not list(path.parent.iterdir())
 
 
 def test_it_is_kept_where_a_training_fails(tmp_path):
