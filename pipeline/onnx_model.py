@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.onnx_simplify import simplify
+
 INPUT, OUTPUT = "image", "probabilities"
 
 
@@ -49,48 +51,6 @@ def to_onnx(model: Any, opset: int, class_names: list[str], facts: dict[str, Any
     onnx.helper.set_model_props(proto, metadata)
     onnx.checker.check_model(proto, full_check=True)
     return onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
-
-
-def simplify(proto: Any) -> Any:
-    """The model's graph without what tf2onnx leaves over.
-
-    A reshape to a computed shape, of which only the batch is unknown, gets that shape as a
-    constant (Keras' Flatten asks for the batch size at run time); an addition of zero goes
-    (Keras' Rescaling adds its offset); so do nodes and constants that nothing uses any more.
-    """
-    import onnx
-    from onnx import numpy_helper
-
-    graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    shapes = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
-    same: dict[str, str] = {}  # a removed node's output: what stands for it
-    for node in list(graph.node):
-        node.input[:] = [same.get(name, name) for name in node.input]
-        known = [dim.dim_value for dim in shapes.get(node.output[0], ())][1:]
-        if node.op_type == "Reshape" and node.input[1] not in constants and known and all(known):
-            shape = numpy_helper.from_array(np.array([-1, *known], np.int64), f"{node.name}_shape")
-            graph.initializer.append(shape)
-            node.input[1] = shape.name
-        if node.op_type == "Add" and node.input[1] in constants:
-            added = numpy_helper.to_array(constants[node.input[1]])
-            if added.size == 1 and not added.any():
-                same[node.output[0]] = node.input[0]
-                graph.node.remove(node)
-    _drop_unused(graph)
-    return graph
-
-
-def _drop_unused(graph: Any) -> None:
-    used = {value.name for value in graph.output}
-    for node in reversed(list(graph.node)):  # users come after what they use
-        if used.isdisjoint(node.output):
-            graph.node.remove(node)
-        else:
-            used.update(node.input)
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
 
 
 def _rename(graph: Any) -> None:

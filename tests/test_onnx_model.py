@@ -22,7 +22,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def proto(model):
-    return to_onnx(model, 17, NAMES, {"archive_sha256": "ab" * 32, "model": "basic", "validation_accuracy": 0.5})
+    return to_onnx(model, 14, NAMES, {"archive_sha256": "ab" * 32, "model": "basic", "validation_accuracy": 0.5})
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +53,14 @@ def test_onnx_runtime_agrees_with_keras_at_any_batch_size(model, session, batch_
 
 
 def test_the_graph_is_as_simple_as_the_network(proto):
-    operators = "Cast Mul Transpose Conv Relu MaxPool Conv Relu MaxPool Conv Relu Transpose Reshape MatMul Add Relu MatMul Add Softmax"
+    operators = "Cast Transpose Conv Relu MaxPool Conv Relu MaxPool Conv Relu Transpose Reshape MatMul Add Relu MatMul Add Softmax"
     assert [node.op_type for node in proto.graph.node] == operators.split()
     used = {name for node in proto.graph.node for name in node.input}
     assert {tensor.name for tensor in proto.graph.initializer} < used
 
 
 def test_two_conversions_give_the_same_bytes(model, proto):
-    again = to_onnx(model, 17, NAMES, {"archive_sha256": "ab" * 32, "model": "basic", "validation_accuracy": 0.5})
+    again = to_onnx(model, 14, NAMES, {"archive_sha256": "ab" * 32, "model": "basic", "validation_accuracy": 0.5})
     assert again.SerializeToString(deterministic=True) == proto.SerializeToString(deterministic=True)
 
 
@@ -69,3 +69,19 @@ def test_other_opsets_are_valid_too(model, opset):
     converted = to_onnx(model, opset, NAMES, {})
     assert [(entry.domain, entry.version) for entry in converted.opset_import] == [("", opset)]
     onnx.checker.check_model(converted, full_check=True)
+
+
+@pytest.mark.parametrize("name", ["fast", "accurate"])
+def test_batch_normalisation_and_scaling_are_folded_into_the_weights(name, tmp_path):
+    network, generator = NETWORKS[name].build(3), np.random.default_rng(0)
+    for variable in network.non_trainable_variables:  # a new network's statistics are 0 and 1, which are left out
+        variable.assign(generator.uniform(0.5, 1.5, variable.shape))
+    proto = to_onnx(network, 14, NAMES, {})
+    operators = [node.op_type for node in proto.graph.node]
+    assert {"Mul", "BatchNormalization"}.isdisjoint(operators)
+    assert operators[:4] == ["Cast", "Add", "Transpose", "Conv"]
+    assert operators.count("Transpose") == 1
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    images = generator.integers(0, 256, (5, 32, 32, 3), np.uint8)
+    scores = probabilities(open_session(tmp_path / "m.onnx"), images, 5)
+    np.testing.assert_allclose(scores, network.predict(images, verbose=0), atol=1e-6)
