@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: help setup demo repro export test lint bench lock
+.PHONY: help setup demo repro export rollback test lint bench lock
 
 help: ## list the targets
 	@echo "usage: make TARGET"
@@ -36,8 +36,12 @@ repro: .venv/installed ## run the pipeline on CIFAR-10: check params.yaml, then 
 	@.venv/bin/python -m pipeline.check_params
 	@.venv/bin/python -m dvc repro
 
-export: .venv/installed ## register the best tracked model and write its bundle to dist/
-	@.venv/bin/python -m pipeline.release reports/metrics/validate.json dist
+export: .venv/installed ## the best tracked model challenges the champion, whose bundle goes to dist/; ALLOW=1 promotes it in any case
+	@.venv/bin/python -m pipeline.release reports/metrics/validate.json data/splits/train.npz data/splits/validation.npz dist \
+		$(if $(filter 1,$(ALLOW)),--allow)
+
+rollback: .venv/installed ## make an earlier version the champion again: VERSION=1
+	@.venv/bin/python -m pipeline.rollback "$(VERSION)" dist
 
 test: .venv/installed ## run the tests
 	@.venv/bin/python -m pytest

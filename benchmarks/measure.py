@@ -1,7 +1,6 @@
 """A command as a whole process: how long it takes and how much memory it holds."""
 
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -67,16 +66,3 @@ def _resident(process: psutil.Process) -> int:
         return sum(member.memory_info().rss for member in (process, *process.children(recursive=True)))
     except psutil.NoSuchProcess:  # one ended while we looked
         return 0
-
-
-def machine() -> str:
-    """Cores, processor, memory and Python, in words."""
-    names = [line.split(":")[1].strip() for line in _cpu_lines() if line.startswith("model name")]
-    processor = names[0] if names else platform.processor() or platform.machine()
-    gigabytes = psutil.virtual_memory().total / 2**30
-    return f"{psutil.cpu_count()} cores, {processor}, {gigabytes:.0f} GiB, Python {platform.python_version()}"
-
-
-def _cpu_lines() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []

@@ -16,13 +16,14 @@ from typing import Any
 import yaml
 
 from benchmarks.ablation import measure_ablation
-from benchmarks.measure import machine, measure
+from benchmarks.measure import measure
 from benchmarks.readme import ABLATION, RESULTS, TRAINING, write_reports
 from benchmarks.rows import Rows
 from benchmarks.training import measure_training
 from pipeline.cifar10 import data_name
 from pipeline.errors import PipelineError, one_message
 from pipeline.files import sha256_of, write_json
+from pipeline.latency import machine
 from pipeline.params import read_params
 from pipeline.splits import SPLIT_NAMES
 

@@ -6,6 +6,7 @@ from pipeline.evaluate import EvaluateParams
 from pipeline.export import ExportParams
 from pipeline.params import read_params
 from pipeline.prepare import PrepareParams
+from pipeline.release import ReleaseParams
 from pipeline.train import TrainParams
 from pipeline.validate import ValidateParams
 
@@ -16,6 +17,7 @@ SECTIONS = {
     "train": TrainParams,
     "evaluate": EvaluateParams,
     "export": ExportParams,
+    "release": ReleaseParams,
 }
 
 

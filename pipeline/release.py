@@ -1,57 +1,175 @@
-"""`make export`: the best tracked model into the Model Registry, and its bundle into dist/.
+"""`make export`: the best run challenges the champion; the winner's bundle goes into dist/.
 
-Stands outside the DAG, since it reads the tracking store: python -m pipeline.release REPORT DIST
+Stands outside the DAG, since it reads the tracking store:
+python -m pipeline.release REPORT TRAIN VALIDATION DIST [--allow]
 """
 
+import argparse
 import json
-import shutil
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
-from pipeline.bundle import manifest_facts, write_bundle
-from pipeline.cifar10 import CHANNELS, SIDE
+from pipeline import registry
+from pipeline.bundle import write_bundle
+from pipeline.candidate import FACTS, write_candidate
+from pipeline.duel import Duel, duel
 from pipeline.errors import PipelineError, one_message
-from pipeline.files import sha256_of, write_json
-from pipeline.splits import require_validated
-from pipeline.tracking import connect, explained, shown_uri
+from pipeline.onnx_model import open_session, probabilities
+from pipeline.params import Params, read_params
+from pipeline.registry import ALIAS, KEPT, ONNX_FILE, PROMOTED, REGISTERED_NAME
+from pipeline.splits import Split, read_split, require_validated
+from pipeline.tracking import connect, explained
 
-REGISTERED_NAME = "cifar10-classifier"
-ALIAS = "champion"
-ONNX_FILE, PER_CLASS = "model.onnx", "per_class.csv"  # artefacts of a run and files of a registered version
-FACTS = "facts.json"  # of a registered version: what the bundle's manifest says, as it was when registered
+BATCH_SIZE = 250  # images
 
 
-def release(report: Path, dist: Path) -> None:
-    """Make the best competing run the champion and write its bundle; a tie changes nothing.
+class ReleaseParams(Params):
+    significance: float = Field(gt=0, lt=1)
+    maximum_milliseconds: float = Field(gt=0)
+    maximum_megabytes: float = Field(gt=0)
+    int8_loss: float = Field(ge=0, lt=1)
+
+
+class Decision(NamedTuple):
+    """What becomes of a challenger: `PROMOTED` or `KEPT`, why, and the figures."""
+
+    verdict: str
+    reason: str
+    figures: dict[str, Any]
+
+
+def release(params: ReleaseParams, report: Path, train: Path, validation: Path, dist: Path, allow: bool) -> None:
+    """Let the best competing run challenge the champion, and write the champion's bundle to the folder `dist`.
 
     Args:
         report: validate.json of the current results: a run competes if it is on the same data.
-        dist: folder of the bundles.
+        train: its images tell the ranges of the int8 copy.
+        validation: decides.
+        allow: promote the challenger whatever is found.
 
     Raises:
-        PipelineError: no run competes, or the store cannot be reached.
+        PipelineError: no run competes, there is no champion yet and the run exceeds a limit, or the
+            store cannot be reached.
     """
     if not report.exists():
         raise PipelineError("there are no results here yet. Run `make repro`, then `make export`.")
-    data = {name: require_validated(report)[name] for name in ("archive_sha256", "splits_sha256")}
-    mlflow = connect()
+    approved = require_validated(report, train, validation)
+    data = {name: approved[name] for name in ("archive_sha256", "splits_sha256")}
+    splits, mlflow = (read_split(train), read_split(validation)), connect()
+    with tempfile.TemporaryDirectory() as folder:
+        challenger = challenger_of(mlflow, data, splits, params.int8_loss, Path(folder) / "candidate")
+        champion = settle(mlflow, challenger, data, params, splits[1], allow)
+    write_champion(mlflow, champion, dist)
+
+
+def challenger_of(mlflow: Any, data: dict[str, str], splits: tuple[Split, Split], int8_loss: float, model: Path) -> Any:
+    """The version of the best competing run, registered now if it is new."""
+    with explained():
+        run = registry.competing_run(mlflow, data)
+        registered = registry.version_of_run(mlflow, run, data)
+    if registered:
+        return registered
+    print(f"export: measures the model of MLflow run {run.info.run_name}", flush=True)
+    write_candidate(mlflow, run, model, *splits, int8_loss)
+    with explained():
+        return registry.register(mlflow, run, model, data)
+
+
+def settle(
+    mlflow: Any, challenger: Any, data: dict[str, str], params: ReleaseParams, validation: Split, allow: bool
+) -> Any:
+    """The version that is champion after the challenge. A challenger is judged once."""
+    with explained():
+        champion = registry.current_champion(mlflow)
+        before = challenger.tags.get("decision")
+        if champion and champion.version == challenger.version:
+            print(f"export: version {champion.version} of {REGISTERED_NAME} stays the {ALIAS}: no run is better")
+            return champion
+        if champion and before and not allow:
+            if before == PROMOTED and int(challenger.version) > int(champion.version):
+                registry.crown(mlflow, challenger)  # an earlier call was interrupted before it could
+                return challenger
+            print(
+                f"export: version {champion.version} of {REGISTERED_NAME} stays the {ALIAS}: version "
+                f"{challenger.version} was judged before: {before}, {challenger.tags['decision.reason']}"
+            )
+            return champion
+    rival = champion if champion and registry.same_data(champion, data) else None
+    decision = judge(mlflow, rival, challenger, params, validation, allow)
+    with explained():
+        registry.record(mlflow, challenger, decision.verdict, {"reason": decision.reason} | decision.figures)
+    print(f"export: version {challenger.version} of {REGISTERED_NAME}: {decision.verdict}, {decision.reason}")
+    if decision.verdict == KEPT and not champion:
+        raise PipelineError(
+            f"there is no {ALIAS} yet, and version {challenger.version} may not become it: {decision.reason}. "
+            "Change section `release` of params.yaml, or run `make export ALLOW=1`."
+        )
+    return challenger if decision.verdict == PROMOTED else champion
+
+
+def judge(
+    mlflow: Any, rival: Any | None, challenger: Any, params: ReleaseParams, validation: Split, allow: bool
+) -> Decision:
+    """Decide about a challenger.
+
+    Args:
+        rival: the champion where it is on the same data; one on other data gives way without a duel.
+    """
     with tempfile.TemporaryDirectory() as folder:
         with explained():
-            champion = choose(mlflow, data)
-            files = Path(
-                mlflow.artifacts.download_artifacts(f"models:/{REGISTERED_NAME}/{champion.version}", dst_path=folder)
-            )
-        require_sha256(
-            files / ONNX_FILE, champion.tags["onnx_sha256"], f"version {champion.version} of {REGISTERED_NAME}"
+            files = registry.fetch_version(mlflow, challenger, Path(folder) / "challenger")
+            theirs = registry.fetch_version(mlflow, rival, Path(folder) / "champion") if rival else None
+        objections = over_limits(files / ONNX_FILE, json.loads((files / FACTS).read_text()), params)
+        reason, figures = "nothing to compare it with on these data", {}
+        if theirs:
+            result = duel(right(theirs / ONNX_FILE, validation), right(files / ONNX_FILE, validation))
+            reason, figures = told(result), {"against": rival.version} | result._asdict()
+            if not result.won(params.significance):
+                objections.append(f"not better beyond chance: {reason}")
+    if objections and not allow:
+        return Decision(KEPT, "; ".join(objections), figures)
+    return Decision(PROMOTED, "; ".join(["by ALLOW=1", *objections]) if objections else reason, figures)
+
+
+def right(model: Path, split: Split) -> np.ndarray:
+    """For each image of the split whether the ONNX model names its class, bool (n,)."""
+    return probabilities(open_session(model), split.images, BATCH_SIZE).argmax(1) == split.labels
+
+
+def over_limits(model: Path, facts: dict[str, Any], params: ReleaseParams) -> list[str]:
+    """What of section `release` the model exceeds, in words."""
+    milliseconds, megabytes = facts["latency"][ONNX_FILE]["batch_1"]["p50_ms"], model.stat().st_size / 1e6
+    found = []
+    if milliseconds > params.maximum_milliseconds:
+        found.append(
+            f"an image takes {milliseconds} ms, release.maximum_milliseconds allows {params.maximum_milliseconds}"
         )
+    if megabytes > params.maximum_megabytes:
+        found.append(f"it has {megabytes:.1f} MB, release.maximum_megabytes allows {params.maximum_megabytes}")
+    return found
+
+
+def told(result: Duel) -> str:
+    """A duel in words."""
+    return (
+        f"{result.challenger_accuracy:.2%} against the {ALIAS}'s {result.champion_accuracy:.2%} on {result.images:,} "
+        f"validation images, {result.only_challenger} right where only it was, {result.only_champion} where only the "
+        f"{ALIAS} was, p = {result.p_value:.3f}"
+    )
+
+
+def write_champion(mlflow: Any, champion: Any, dist: Path) -> None:
+    """Write the bundle of a registered version."""
+    with tempfile.TemporaryDirectory() as folder:
+        with explained():
+            files = registry.fetch_version(mlflow, champion, Path(folder) / "version")
         facts = json.loads((files / FACTS).read_text())
         facts["lineage"]["model_version"] = int(champion.version)
-        name = f"{REGISTERED_NAME}-v{champion.version}"
-        bundle = write_bundle(dist / name, files / ONNX_FILE, files / PER_CLASS, facts)
+        bundle = write_bundle(dist / f"{REGISTERED_NAME}-v{champion.version}", files, facts)
     metrics = facts["metrics"]
     print(
         f"export: {bundle}, validation accuracy {metrics['validation_accuracy']:.4f}, "
@@ -59,117 +177,16 @@ def release(report: Path, dist: Path) -> None:
     )
 
 
-def choose(mlflow: Any, data: dict[str, str]) -> Any:
-    """The champion's model version: the current one, unless a competing run is better or it is on other data."""
-    best, champion = best_run(mlflow, data), current_champion(mlflow)
-    stays = champion is not None and same_data(champion, data)
-    if stays and accuracy_of(best) <= float(champion.tags["validation_accuracy"]):
-        print(f"export: version {champion.version} of {REGISTERED_NAME} stays the {ALIAS}: no competing run is better")
-        return champion
-    champion = promote(mlflow, best, data)
-    print(f"export: version {champion.version} of {REGISTERED_NAME} is the new {ALIAS}")
-    return champion
-
-
-def best_run(mlflow: Any, data: dict[str, str]) -> Any:
-    """The finished run on this data with proven parity and the highest validation accuracy; of equals, the first."""
-    conditions = ["attributes.status = 'FINISHED'", "tags.parity_passed = 'true'"]
-    conditions += [f"tags.{name} = '{value}'" for name, value in data.items()]
-    runs = mlflow.search_runs(
-        filter_string=" and ".join(conditions),
-        order_by=["metrics.best_validation_accuracy DESC", "start_time ASC"],
-        output_format="list",
-    )
-    for run in runs:
-        files = {item.path for item in mlflow.MlflowClient().list_artifacts(run.info.run_id)}
-        if {ONNX_FILE, PER_CLASS} <= files and "best_validation_accuracy" in run.data.metrics:
-            return run
-    raise PipelineError(
-        f"there is no finished run with an exported model on the current data (archive {data['archive_sha256'][:8]}) "
-        f"in {shown_uri()}. Run `make repro`, or, if the results are there and this store has not seen them, "
-        "`dvc repro --force --single-item evaluate export`; then `make export`."
-    )
-
-
-def accuracy_of(run: Any) -> float:
-    """Accuracy of the kept epoch on the validation split, 0 to 1."""
-    return run.data.metrics["best_validation_accuracy"]
-
-
-def current_champion(mlflow: Any) -> Any | None:
-    """The model version with the alias, or None."""
-    client = mlflow.MlflowClient()
-    found = client.search_registered_models(f"name = '{REGISTERED_NAME}'")
-    version = found[0].aliases.get(ALIAS) if found else None
-    return client.get_model_version(REGISTERED_NAME, version) if version else None
-
-
-def same_data(version: Any, data: dict[str, str]) -> bool:
-    """Whether a model version was trained on this archive and these splits."""
-    return all(version.tags.get(name) == value for name, value in data.items())
-
-
-def promote(mlflow: Any, run: Any, data: dict[str, str]) -> Any:
-    """Register the run's ONNX model, unless it already is, and move the alias to it."""
-    client = mlflow.MlflowClient()
-    onnx_sha256 = run.data.tags["onnx_sha256"]
-    versions = client.search_model_versions(f"name = '{REGISTERED_NAME}'")
-    registered = [
-        version for version in versions if version.tags.get("onnx_sha256") == onnx_sha256 and same_data(version, data)
-    ]
-    if registered:  # by a call that was interrupted, or as an earlier champion
-        version = registered[0]
-    else:
-        source = log_version(mlflow, run)
-        tags = data | {"onnx_sha256": onnx_sha256, "validation_accuracy": repr(accuracy_of(run))}
-        version = mlflow.register_model(source, REGISTERED_NAME, tags=tags)
-    client.set_registered_model_alias(REGISTERED_NAME, ALIAS, version.version)
-    return version
-
-
-def log_version(mlflow: Any, run: Any) -> str:
-    """Log what a version consists of into the run, in MLflow's ONNX flavour; its address.
-
-    The run's own artefacts may be overwritten by another export; a version's must not change.
-    """
-    import onnx
-
-    name = f"onnx_model_{run.data.tags['onnx_sha256'][:8]}"
-    with tempfile.TemporaryDirectory() as folder:
-        onnx_file, per_class = (fetch(mlflow, run, artefact, folder) for artefact in (ONNX_FILE, PER_CLASS))
-        require_sha256(onnx_file, run.data.tags["onnx_sha256"], f"MLflow run {run.info.run_id}")
-        proto, example = onnx.load(onnx_file), np.zeros((1, SIDE, SIDE, CHANNELS), np.uint8)
-        scores = np.zeros((1, proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value), np.float32)
-        model = Path(folder) / name
-        mlflow.onnx.save_model(
-            proto,
-            model,
-            signature=mlflow.models.infer_signature({"image": example}, {"probabilities": scores}),
-            input_example={"image": example},
-            pip_requirements=["onnxruntime", "numpy"],
-            save_as_external_data=False,  # MLflow's default would strip the weights from `proto`
-        )
-        shutil.copy(onnx_file, model / ONNX_FILE)  # to the byte, whatever MLflow made of it
-        shutil.copy(per_class, model / PER_CLASS)
-        write_json(model / FACTS, manifest_facts(proto, run))
-        mlflow.MlflowClient().log_artifacts(run.info.run_id, str(model), name)
-    return f"runs:/{run.info.run_id}/{name}"
-
-
-def fetch(mlflow: Any, run: Any, artefact: str, folder: str) -> Path:
-    """Download one of the run's artefacts into `folder`."""
-    return Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=artefact, dst_path=folder))
-
-
-def require_sha256(path: Path, expected: str, owner: str) -> None:
-    """Raise `PipelineError` where the file is not the one that was recorded."""
-    if (actual := sha256_of(path)) != expected:
-        raise PipelineError(
-            f"{path.name} of {owner} was changed: its SHA-256 is {actual}, recorded was {expected}. Delete that run or "
-            "version in MLflow, then run `dvc repro --force --single-item evaluate export` and `make export`."
-        )
+def main() -> None:
+    """`make export`."""
+    parser = argparse.ArgumentParser("make export", description=__doc__.splitlines()[0])
+    for name in ("report", "train", "validation", "dist"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--allow", action="store_true", help="promote the challenger whatever is found")
+    params = ReleaseParams.of_section("release", read_params().get("release", {}))
+    release(params, **vars(parser.parse_args()))
 
 
 if __name__ == "__main__":
     with one_message("export"):
-        release(*map(Path, sys.argv[1:]))
+        main()

@@ -100,3 +100,75 @@ def set_params(folder, **sections):
     for name, values in sections.items():
         params[name] |= values
     path.write_text(yaml.safe_dump(params))
+
+
+def colour_model(blind_to=None):
+    """An ONNX model with the project's interface that tells whether an image is red, green or blue, or but two of them."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", 32, 32, 3])
+    probabilities = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 3])
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], "Cast_0", to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels"], ["mean"], "ReduceMean_1", axes=[1, 2], keepdims=0),
+        helper.make_node("MatMul", ["mean", "scale"], ["logits"], "MatMul_2"),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], "Softmax_3", axis=1),
+    ]
+    scale = np.eye(3, dtype=np.float32) / 50
+    if blind_to is not None:
+        scale[blind_to] = 0
+    graph = helper.make_graph(nodes, "colours", [image], [probabilities], [numpy_helper.from_array(scale, "scale")])
+    return helper.make_model(graph, ir_version=7, opset_imports=[helper.make_opsetid("", 13)])
+
+
+COLOURS = ["red", "green", "blue"]
+VERSION_FACTS = {
+    "model": "colours",
+    "data": "painted images",
+    "metrics": {
+        "validation_accuracy": 0.75,
+        "parity_images": 100.0,
+        "parity_max_abs_difference": 1e-6,
+        "test_accuracy": 0.5,
+        "test_accuracy_low": 0.4,
+        "test_accuracy_high": 0.6,
+        "test_images": 100.0,
+        "test_macro_f1": 0.5,
+    },
+    "lineage": {"archive_sha256": "ab" * 32, "git_commit": None, "mlflow_run_id": "a run", "model_version": 1},
+    "int8": {"kept": False, "reason": "it is slower"},
+    "latency": {
+        "machine": "a machine",
+        "model.onnx": {"batch_1": {"p50_ms": 0.5, "p99_ms": 1.0, "images_per_second": 2000}},
+    },
+}
+
+
+@pytest.fixture
+def version(tmp_path):
+    """A registered version's folder, as pipeline.candidate writes it."""
+    from PIL import Image
+
+    from pipeline.candidate import SHOWN, write_test_data
+    from pipeline.files import write_csv
+
+    folder = tmp_path / "version"
+    (folder / "pictures").mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(colour_model().SerializeToString(deterministic=True))
+    write_csv(
+        folder / "per_class.csv",
+        [{"class_name": name, "precision": 0.5, "recall": 0.25, "f1": 0.75, "images": 10} for name in COLOURS],
+    )
+    for name in SHOWN:
+        Image.new("RGB", (8, 8)).save(folder / "pictures" / name)
+    images, _ = generate(10, seed=0)
+    write_test_data(folder / "model.onnx", images, folder)
+    return folder
+
+
+@pytest.fixture
+def bundle(tmp_path, version):
+    """The bundle of that version."""
+    from pipeline.bundle import write_bundle
+
+    return write_bundle(tmp_path / "dist/colours-v1", version, VERSION_FACTS)

@@ -8,7 +8,7 @@ from conftest import ROOT
 
 from benchmarks.ablation import ablation_table, measure_ablation
 from benchmarks.flops import training_flops
-from benchmarks.measure import machine, measure
+from benchmarks.measure import measure
 from benchmarks.rows import Rows
 from benchmarks.training_report import TEXTBOOK, by_network, draw, seconds_to, training_table
 from benchmarks.variants import CHANGES, EXECUTIONS, VARIANTS, built_otherwise
@@ -31,10 +31,6 @@ def test_a_command_is_measured_with_its_children(tmp_path):
 def test_a_command_that_fails_is_told(tmp_path):
     with pytest.raises(PipelineError, match=r"(?s)failed:.*no such thing"):
         measure("echo no such thing; exit 3", tmp_path)
-
-
-def test_the_machine_is_named():
-    assert " cores, " in machine()
 
 
 def test_the_textbook_script_runs_on_any_archive(archive):

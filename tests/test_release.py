@@ -1,65 +1,86 @@
-"""make export on a real MLflow store, with runs as train, evaluate and export leave them."""
+"""make export and make rollback on a real MLflow store, with runs as train, evaluate and export leave them."""
 
 import json
-import re
-import subprocess
-import sys
 
 import numpy as np
-import onnx
 import pytest
-from conftest import ROOT, run
+from conftest import COLOURS, ROOT, approve, colour_model, run
+from PIL import Image
 
+from pipeline import registry
 from pipeline.errors import PipelineError
-from pipeline.files import sha256_of, write_csv, write_json
-from pipeline.keras_start import start_keras
-from pipeline.models import NETWORKS
-from pipeline.onnx_model import open_session, probabilities, to_onnx
-from pipeline.release import REGISTERED_NAME, release
+from pipeline.files import sha256_of, write_csv
+from pipeline.registry import REGISTERED_NAME
+from pipeline.release import ReleaseParams, release
+from pipeline.rollback import rollback
+from pipeline.splits import Split, write_split
 from pipeline.tracking import connect
 
-DATA = {"archive_sha256": "ab" * 32, "splits_sha256": "cd" * 32}
-NAMES = ["cat", "dog", "frog"]
+PARAMS = ReleaseParams(significance=0.05, maximum_milliseconds=1000.0, maximum_megabytes=1.0, int8_loss=0.005)
+SEES_ALL, NO_BLUE, NO_GREEN = range(3)
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Two different ONNX files of untrained networks."""
-    folder, keras = tmp_path_factory.mktemp("models"), start_keras()
+    """ONNX files of models that see three colours, all but blue, all but green."""
     paths = []
-    for seed in range(2):
-        keras.utils.set_random_seed(seed)
-        proto = to_onnx(NETWORKS["basic"].build(3), 17, NAMES, {"model": "basic"})
-        paths.append(folder / str(seed) / "model.onnx")
-        paths[-1].parent.mkdir()
-        paths[-1].write_bytes(proto.SerializeToString(deterministic=True))
+    for blind_to in (None, 2, 1):
+        paths.append(tmp_path_factory.mktemp("model") / "model.onnx")
+        paths[-1].write_bytes(colour_model(blind_to).SerializeToString(deterministic=True))
     return paths
 
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    """An empty store, and a validate.json of the current results."""
+    """An empty store."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)
-    write_json(tmp_path / "validate.json", {"success": True, "splits": {}} | DATA)
     return connect()
 
 
-def add_run(mlflow, model, validation_accuracy, status="FINISHED", test_accuracy=0.5, **tags):
+@pytest.fixture
+def data(tmp_path):
+    """Splits of 40 red, 40 green and 40 blue images, and the report that approves of them."""
+    return painted(tmp_path / "data", [40, 40, 40])
+
+
+def painted(folder, counts, archive_sha256="ab" * 32):
+    """Train, validation and test splits with so many images of each colour; paths by name, the report's too."""
+    folder.mkdir()
+    labels = np.repeat(np.arange(3, dtype=np.uint8), counts)
+    images = np.random.default_rng(0).integers(0, 50, (len(labels), 32, 32, 3), np.uint8)
+    images[np.arange(len(labels)), ..., labels] += 150
+    split = Split(images, labels, np.arange(len(labels), dtype=np.int32), np.array(COLOURS), archive_sha256)
+    paths = {name: folder / f"{name}.npz" for name in ("train", "validation", "test")}
+    for path in paths.values():
+        write_split(path, split)
+    report = approve(folder / "validate.json", paths)
+    report.write_text(json.dumps(json.loads(report.read_text()) | {"archive_sha256": archive_sha256}))
+    return paths | {"report": report}
+
+
+def tags_of(data):
+    content = json.loads(data["report"].read_text())
+    return {name: content[name] for name in ("archive_sha256", "splits_sha256")}
+
+
+def add_run(mlflow, model, data, validation_accuracy, status="FINISHED", **tags):
     """A run as the pipeline leaves it; its id."""
-    facts = DATA | {
+    facts = tags_of(data) | {
         "parity_passed": "true",
         "model_sha256": "ef" * 32,
         "onnx_sha256": sha256_of(model),
-        "model": "basic",
-        "data": "a data set",
+        "model": "colours",
+        "data": "painted images",
     }
     with mlflow.start_run(tags=facts | {"dvc.train": json.dumps({"models/model.keras": "12"})} | tags) as active:
         mlflow.log_artifact(model)
-        rows = [{"class_name": name, "precision": 0.5, "recall": 0.25, "f1": 0.75, "images": 10} for name in NAMES]
+        rows = [{"class_name": name, "precision": 0.5, "recall": 0.25, "f1": 0.75, "images": 10} for name in COLOURS]
         write_csv(model.with_name("per_class.csv"), rows)
         mlflow.log_artifact(model.with_name("per_class.csv"))
-        figures = {"accuracy": test_accuracy, "accuracy_low": 0.4, "accuracy_high": 0.6, "macro_f1": 0.5, "images": 100}
+        for name in ("confusion_matrix.png", "predictions.png"):
+            mlflow.log_image(Image.new("RGB", (8, 8)), f"pictures/{name}")
+        figures = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "macro_f1": 0.5, "images": 100}
         mlflow.log_metrics({f"test_{name}": value for name, value in figures.items()})
         mlflow.log_metrics(
             {"best_validation_accuracy": validation_accuracy, "parity_max_abs_difference": 1e-6, "parity_images": 100}
@@ -68,52 +89,116 @@ def add_run(mlflow, model, validation_accuracy, status="FINISHED", test_accuracy
     return active.info.run_id
 
 
+def export(data, params=PARAMS, allow=False):
+    release(params, data["report"], data["train"], data["validation"], data["report"].parents[1] / "dist", allow)
+
+
 def champion(mlflow):
     return mlflow.MlflowClient().get_model_version_by_alias(REGISTERED_NAME, "champion")
 
 
-def versions(mlflow):
-    return [version.version for version in mlflow.MlflowClient().search_model_versions(f"name = '{REGISTERED_NAME}'")]
+def decisions(mlflow):
+    found = mlflow.MlflowClient().search_model_versions(f"name = '{REGISTERED_NAME}'")
+    return {int(version.version): version.tags.get("decision") for version in found}
 
 
-def test_the_best_on_validation_becomes_champion_whatever_its_test_score(store, models, tmp_path):
-    add_run(store, models[0], 0.60, test_accuracy=0.9)
-    best = add_run(store, models[1], 0.61, test_accuracy=0.1)
-    release(tmp_path / "validate.json", tmp_path / "dist")
-    assert champion(store).run_id == best
+def content(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_best_run_on_validation_becomes_champion_and_its_bundle_is_written(store, models, data, tmp_path):
+    add_run(store, models[NO_BLUE], data, 0.66)
+    best = add_run(store, models[SEES_ALL], data, 1.0, git_commit="c0ffee")
+    export(data)
+    assert (champion(store).run_id, decisions(store)) == (best, {1: "promoted"})
     bundle = tmp_path / f"dist/{REGISTERED_NAME}-v1"
-    assert sha256_of(bundle / "model.onnx") == sha256_of(models[1])
-    loaded = store.pyfunc.load_model(f"models:/{REGISTERED_NAME}@champion")
-    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
-    scores = probabilities(open_session(bundle / "model.onnx"), images, 2)
-    np.testing.assert_allclose(loaded.predict({"image": images})["probabilities"], scores, atol=1e-6)
-    assert loaded.metadata.signature.inputs.input_names() == ["image"]
+    assert sha256_of(bundle / "model.onnx") == sha256_of(models[SEES_ALL])
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["inputs"] == [{"name": "image", "dtype": "uint8", "shape": ["batch", 32, 32, 3]}]
+    assert manifest["outputs"] == [{"name": "probabilities", "dtype": "float32", "shape": ["batch", 3]}]
+    assert (manifest["opset"], manifest["ir_version"], manifest["data"]) == (13, 7, "painted images")
+    assert (manifest["metrics"]["validation_accuracy"], manifest["metrics"]["test_accuracy"]) == (1.0, 0.5)
+    lineage = manifest["lineage"]
+    assert (lineage["mlflow_run_id"], lineage["git_commit"], lineage["model_version"]) == (best, "c0ffee", 1)
+    assert lineage["dvc_stages"] == {"train": {"models/model.keras": "12"}}
+    assert manifest["latency"]["model.onnx"]["batch_1"]["p50_ms"] > 0
+    assert manifest["int8"]["float_validation_accuracy"] == 1.0
 
 
-def test_run_twice_it_registers_nothing_and_writes_the_same_bytes(store, models, tmp_path):
-    add_run(store, models[0], 0.60)
-    contents = []
-    for _ in range(2):
-        release(tmp_path / "validate.json", tmp_path / "dist")
-        contents.append({path.name: path.read_bytes() for path in (tmp_path / "dist").rglob("*.*") if path.is_file()})
-    assert versions(store) == [1] or versions(store) == ["1"]
-    assert contents[0] == contents[1]
-    assert [path.name for path in (tmp_path / "dist").iterdir()] == [f"{REGISTERED_NAME}-v1"]
+def test_run_twice_it_registers_and_measures_nothing_and_writes_the_same_bytes(store, models, data, tmp_path):
+    add_run(store, models[SEES_ALL], data, 1.0)
+    export(data)
+    before = content(tmp_path / "dist")
+    export(data)
+    assert (decisions(store), content(tmp_path / "dist")) == ({1: "promoted"}, before)
 
 
-def test_a_tie_changes_nothing_and_a_better_run_gets_the_next_version(store, models, tmp_path):
-    first = add_run(store, models[0], 0.60)
-    release(tmp_path / "validate.json", tmp_path / "dist")
-    add_run(store, models[1], 0.60)
-    release(tmp_path / "validate.json", tmp_path / "dist")
-    assert champion(store).run_id == first
-    better = add_run(store, models[1], 0.601)
-    release(tmp_path / "validate.json", tmp_path / "dist")
-    assert (champion(store).run_id, len(versions(store))) == (better, 2)
-    assert sorted(path.name for path in (tmp_path / "dist").iterdir()) == [
-        f"{REGISTERED_NAME}-v1",
-        f"{REGISTERED_NAME}-v2",
-    ]
+def test_a_challenger_that_is_better_beyond_chance_is_promoted(store, models, data, tmp_path, capsys):
+    add_run(store, models[NO_BLUE], data, 0.66)
+    export(data)
+    better = add_run(store, models[SEES_ALL], data, 1.0)
+    export(data)
+    assert (champion(store).run_id, decisions(store)) == (better, {1: "promoted", 2: "promoted"})
+    tags = champion(store).tags
+    assert (tags["decision.against"], tags["decision.only_champion"], tags["decision.only_challenger"]) == (
+        "1",
+        "0",
+        "40",
+    )
+    assert float(tags["decision.p_value"]) < 1e-9
+    assert "100.00% against the champion's 66.67% on 120 validation images, 40 right" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "dist").iterdir()) == [f"{REGISTERED_NAME}-v{n}" for n in (1, 2)]
+
+
+def test_a_challenger_that_is_better_by_chance_is_registered_and_judged_once(store, models, tmp_path, capsys):
+    data = painted(tmp_path / "data", [40, 40, 3])
+    first = add_run(store, models[NO_BLUE], data, 0.96)
+    export(data)
+    before = content(tmp_path / "dist")
+    add_run(store, models[SEES_ALL], data, 1.0)
+    export(data)
+    assert "3 right where only it was" in capsys.readouterr().out
+    export(data)
+    assert "version 2 was judged before: kept-champion, not better beyond chance" in capsys.readouterr().out
+    assert (champion(store).run_id, decisions(store)) == (first, {1: "promoted", 2: "kept-champion"})
+    assert content(tmp_path / "dist") == before
+    version = store.MlflowClient().get_model_version(REGISTERED_NAME, "2")
+    assert float(version.tags["decision.p_value"]) == 0.125
+    export(data, allow=True)
+    assert decisions(store) == {1: "promoted", 2: "promoted"}
+    assert "by ALLOW=1; not better beyond chance" in champion(store).tags["decision.reason"]
+
+
+@pytest.mark.parametrize("limit", ["maximum_milliseconds", "maximum_megabytes"])
+def test_a_challenger_beyond_a_limit_loses(store, models, data, limit):
+    first = add_run(store, models[NO_BLUE], data, 0.66)
+    export(data)
+    add_run(store, models[SEES_ALL], data, 1.0)
+    export(data, PARAMS.model_copy(update={limit: 1e-6}))
+    assert (champion(store).run_id, decisions(store)) == (first, {1: "promoted", 2: "kept-champion"})
+    assert (
+        f"release.{limit} allows 1e-06"
+        in store.MlflowClient().get_model_version(REGISTERED_NAME, "2").tags["decision.reason"]
+    )
+
+
+def test_without_a_champion_a_limit_leaves_none_and_says_so(store, models, data, tmp_path):
+    add_run(store, models[SEES_ALL], data, 1.0)
+    with pytest.raises(
+        PipelineError, match=r"there is no champion yet, and version 1 may not.*maximum_megabytes.*ALLOW=1"
+    ):
+        export(data, PARAMS.model_copy(update={"maximum_megabytes": 1e-6}))
+    assert not (tmp_path / "dist").exists()
+    export(data)  # the limit raised, it is judged again
+    assert decisions(store) == {1: "promoted"}
+
+
+def test_an_equal_challenger_changes_nothing(store, models, data):
+    first = add_run(store, models[NO_BLUE], data, 0.66)
+    export(data)
+    add_run(store, models[NO_GREEN], data, 0.67)
+    export(data)
+    assert (champion(store).run_id, decisions(store)) == (first, {1: "promoted", 2: "kept-champion"})
 
 
 @pytest.mark.parametrize(
@@ -127,119 +212,125 @@ def test_a_tie_changes_nothing_and_a_better_run_gets_the_next_version(store, mod
     ],
     ids=str,
 )
-def test_a_run_that_does_not_compete_is_passed_over(store, models, tmp_path, flaw):
-    add_run(store, models[1], 0.99, **flaw)
-    good = add_run(store, models[0], 0.10)
-    release(tmp_path / "validate.json", tmp_path / "dist")
+def test_a_run_that_does_not_compete_is_passed_over(store, models, data, flaw):
+    add_run(store, models[SEES_ALL], data, 0.99, **flaw)
+    good = add_run(store, models[NO_BLUE], data, 0.10)
+    export(data)
     assert champion(store).run_id == good
 
 
-def test_a_run_without_its_onnx_file_does_not_compete(store, models, tmp_path):
-    with store.start_run(tags=DATA | {"parity_passed": "true"}):
+def test_a_run_without_its_files_does_not_compete(store, data):
+    with store.start_run(tags=tags_of(data) | {"parity_passed": "true"}):
         store.log_metrics({"best_validation_accuracy": 0.99, "test_accuracy": 0.5})
     with pytest.raises(PipelineError, match="no finished run"):
-        release(tmp_path / "validate.json", tmp_path / "dist")
+        export(data)
 
 
-def test_a_champion_of_other_data_gives_way(store, models, tmp_path):
-    add_run(store, models[0], 0.99)
-    release(tmp_path / "validate.json", tmp_path / "dist")
-    write_json(tmp_path / "validate.json", {"success": True, "splits": {}} | DATA | {"archive_sha256": "00" * 32})
-    other = add_run(store, models[1], 0.10, archive_sha256="00" * 32)
-    release(tmp_path / "validate.json", tmp_path / "dist")
-    assert champion(store).run_id == other
+def test_a_champion_of_other_data_gives_way_without_a_duel(store, models, data, tmp_path):
+    add_run(store, models[SEES_ALL], data, 1.0)
+    export(data)
+    other = painted(tmp_path / "other", [5, 5, 5], archive_sha256="00" * 32)
+    run_id = add_run(store, models[NO_BLUE], other, 0.10)
+    export(other)
+    assert champion(store).run_id == run_id
+    assert "decision.p_value" not in champion(store).tags
 
 
-def test_interrupted_after_registering_it_goes_on_with_that_version(store, models, tmp_path):
-    add_run(store, models[0], 0.60)
-    release(tmp_path / "validate.json", tmp_path / "dist")
-    store.MlflowClient().delete_registered_model_alias(REGISTERED_NAME, "champion")
-    release(tmp_path / "validate.json", tmp_path / "dist")
-    assert len(versions(store)) == 1
-    assert int(champion(store).version) == 1
+@pytest.mark.parametrize("step", ["register", "record", "crown", "fetch_version"])
+def test_interrupted_it_goes_on_when_run_again(store, models, data, tmp_path, monkeypatch, step):
+    add_run(store, models[NO_BLUE], data, 0.66)
+    export(data)
+    before = content(tmp_path / "dist")
+    add_run(store, models[SEES_ALL], data, 1.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(registry, step, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            export(data)
+    assert content(tmp_path / "dist") == before
+    export(data)
+    assert (int(champion(store).version), decisions(store)) == (2, {1: "promoted", 2: "promoted"})
 
 
-def test_a_later_export_of_the_champions_run_does_not_change_its_bundle(store, models, tmp_path):
+def interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
+def test_a_rollback_stays_until_a_better_run_comes(store, models, data, tmp_path, capsys):
+    first = add_run(store, models[NO_BLUE], data, 0.66)
+    export(data)
+    add_run(store, models[SEES_ALL], data, 1.0)
+    export(data)
+    rollback("1", tmp_path / "dist")
+    assert (champion(store).run_id, decisions(store)) == (first, {1: "promoted", 2: "rolled-back"})
+    export(data)
+    assert "version 2 was judged before: rolled-back, rolled back to version 1" in capsys.readouterr().out
+    assert champion(store).run_id == first
+    export(data, allow=True)
+    assert int(champion(store).version) == 2
+
+
+@pytest.mark.parametrize("number", ["7", ""])
+def test_a_rollback_to_no_version_is_refused(store, models, data, number, tmp_path):
+    add_run(store, models[SEES_ALL], data, 1.0)
+    export(data)
+    with pytest.raises(PipelineError, match=rf"no version '{number}' of .*; versions: 1 \(promoted\)"):
+        rollback(number, tmp_path / "dist")
+
+
+def test_a_later_export_of_the_champions_run_does_not_change_its_bundle(store, models, data, tmp_path):
     """dvc repro with another opset overwrites the run's ONNX file; the registered version keeps its own."""
-    run_id = add_run(store, models[0], 0.60)
-    release(tmp_path / "validate.json", tmp_path / "dist")
-    store.MlflowClient().log_artifact(run_id, models[1])
-    store.MlflowClient().set_tag(run_id, "onnx_sha256", sha256_of(models[1]))
-    release(tmp_path / "validate.json", tmp_path / "dist")
-    assert len(versions(store)) == 1
-    assert sha256_of(tmp_path / f"dist/{REGISTERED_NAME}-v1/model.onnx") == sha256_of(models[0])
+    run_id = add_run(store, models[SEES_ALL], data, 1.0)
+    export(data)
+    store.MlflowClient().log_artifact(run_id, models[NO_BLUE])
+    store.MlflowClient().set_tag(run_id, "onnx_sha256", sha256_of(models[NO_BLUE]))
+    export(data)
+    assert int(champion(store).version) == 1
+    assert sha256_of(tmp_path / f"dist/{REGISTERED_NAME}-v1/model.onnx") == sha256_of(models[SEES_ALL])
 
 
-def test_a_changed_version_is_refused(store, models, tmp_path):
-    run_id = add_run(store, models[0], 0.60)
-    release(tmp_path / "validate.json", tmp_path / "dist")
+def test_a_changed_version_is_refused(store, models, data, tmp_path):
+    run_id = add_run(store, models[SEES_ALL], data, 1.0)
+    export(data)
     (registered,) = tmp_path.rglob(f"mlartifacts/{run_id}/artifacts/onnx_model_*/model.onnx")
-    registered.write_bytes(models[1].read_bytes())
+    registered.write_bytes(models[NO_BLUE].read_bytes())
     with pytest.raises(PipelineError, match=f"model.onnx of version 1 of {REGISTERED_NAME} was changed"):
-        release(tmp_path / "validate.json", tmp_path / "dist")
+        export(data)
 
 
-def test_a_bundle_of_another_store_is_not_overwritten(store, models, tmp_path):
-    add_run(store, models[0], 0.60)
-    release(tmp_path / "validate.json", tmp_path / "dist")
-    manifest = tmp_path / f"dist/{REGISTERED_NAME}-v1/manifest.json"
-    manifest.write_text(json.dumps({"lineage": {"mlflow_run_id": "another"}}))
-    with pytest.raises(PipelineError, match=r"v1 holds the model of MLflow run another.*Move that folder away"):
-        release(tmp_path / "validate.json", tmp_path / "dist")
-    assert json.loads(manifest.read_text()) == {"lineage": {"mlflow_run_id": "another"}}
+def test_a_changed_artefact_is_refused(store, models, data, tmp_path):
+    add_run(store, models[SEES_ALL], data, 1.0, onnx_sha256="00" * 32)
+    with pytest.raises(
+        PipelineError, match=r"model.onnx of MLflow run .* was changed.*dvc repro --force --single-item evaluate export"
+    ):
+        export(data)
+    assert not list(tmp_path.glob("dist/*"))
 
 
-def test_a_dist_that_cannot_be_written_is_not_blamed_on_the_store(store, models, tmp_path):
-    add_run(store, models[0], 0.60)
+def command(data, folder, **environment):
+    """`make export` in `folder`, whose params.yaml is the project's."""
+    paths = [data["report"], data["train"], data["validation"], "dist"]
+    (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    return run(folder, "pipeline.release", *paths, PYTHONPATH=str(ROOT), **environment)
+
+
+def test_a_dist_that_cannot_be_written_is_not_blamed_on_the_store(store, models, data, tmp_path):
+    add_run(store, models[SEES_ALL], data, 1.0)
     (tmp_path / "dist").write_text("a file where a folder should be")
-    done = run(tmp_path, "pipeline.release", "validate.json", "dist", PYTHONPATH=str(ROOT))
+    done = command(data, tmp_path)
     assert done.returncode == 1
     assert "MLflow store" not in done.stderr
     assert "dist" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_changed_artefact_is_refused(store, models, tmp_path):
-    add_run(store, models[0], 0.60, onnx_sha256="00" * 32)
-    with pytest.raises(
-        PipelineError, match=r"model.onnx of MLflow run .* was changed.*dvc repro --force --single-item evaluate export"
-    ):
-        release(tmp_path / "validate.json", tmp_path / "dist")
-    assert not list(tmp_path.glob("dist/*"))
+def test_a_store_that_cannot_be_reached_is_told(data, tmp_path):
+    done = command(data, tmp_path, MLFLOW_TRACKING_URI="http://127.0.0.1:9", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "cannot record in the MLflow store http://127.0.0.1:9" in done.stderr
 
 
-def test_the_bundle_describes_itself(store, models, tmp_path):
-    run_id = add_run(store, models[0], 0.60, git_commit="c0ffee")
-    release(tmp_path / "validate.json", tmp_path / "dist")
-    bundle = tmp_path / f"dist/{REGISTERED_NAME}-v1"
-    assert sorted(path.name for path in bundle.iterdir()) == ["README.md", "labels.txt", "manifest.json", "model.onnx"]
-    assert (bundle / "labels.txt").read_text() == "cat\ndog\nfrog\n"
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    for name, facts in manifest["files"].items():
-        assert facts == {"sha256": sha256_of(bundle / name), "bytes": (bundle / name).stat().st_size}
-    assert manifest["inputs"] == [{"name": "image", "dtype": "uint8", "shape": ["batch", 32, 32, 3]}]
-    assert manifest["outputs"] == [{"name": "probabilities", "dtype": "float32", "shape": ["batch", 3]}]
-    assert (manifest["opset"], manifest["ir_version"]) == (17, onnx.load(models[0]).ir_version)
-    assert (manifest["data"], manifest["metrics"]["test_accuracy"]) == ("a data set", 0.5)
-    lineage = manifest["lineage"]
-    assert (lineage["mlflow_run_id"], lineage["git_commit"], lineage["model_version"]) == (run_id, "c0ffee", 1)
-    assert lineage["dvc_stages"] == {"train": {"models/model.keras": "12"}}
-
-
-def test_the_model_cards_code_runs(store, models, tmp_path):
-    add_run(store, models[0], 0.60)
-    release(tmp_path / "validate.json", tmp_path / "dist")
-    bundle = tmp_path / f"dist/{REGISTERED_NAME}-v1"
-    card = (bundle / "README.md").read_text()
-    assert "**a data set**" in card
-    assert "| dog | 0.500 | 0.250 | 0.750 |" in card
-    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1] + "print(probabilities.shape)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=bundle, capture_output=True, text=True, check=True)
-    assert done.stdout == "(1, 3)\n"
-
-
-def test_without_any_run_it_says_what_to_do(store, tmp_path):
-    done = run(ROOT, "pipeline.release", tmp_path / "validate.json", tmp_path / "dist")
+def test_without_any_run_it_says_what_to_do(store, data, tmp_path):
+    done = command(data, tmp_path)
     assert done.returncode == 1
     assert "export: there is no finished run with an exported model on the current data" in done.stderr
     assert "make repro" in done.stderr
@@ -247,6 +338,7 @@ def test_without_any_run_it_says_what_to_do(store, tmp_path):
 
 
 def test_without_current_results_it_says_what_to_do(tmp_path):
-    done = run(ROOT, "pipeline.release", tmp_path / "none.json", tmp_path / "dist")
+    nothing = dict.fromkeys(("report", "train", "validation"), tmp_path / "none")
+    done = command(nothing, tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert "there are no results here yet. Run `make repro`" in done.stderr

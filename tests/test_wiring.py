@@ -66,8 +66,8 @@ def test_a_stages_command_names_what_it_reads_and_writes(stage):
     assert set(named[-len(written) :]) == set(written)  # inputs first, outputs last
 
 
-def test_sections_of_params_are_the_stages():
-    assert list(STAGES) == list(SECTIONS) == list(yaml.safe_load((ROOT / "params.yaml").read_text()))
+def test_sections_of_params_are_the_stages_and_release():
+    assert [*STAGES, "release"] == list(SECTIONS) == list(yaml.safe_load((ROOT / "params.yaml").read_text()))
 
 
 def test_only_validate_evaluate_and_export_read_the_test_split():

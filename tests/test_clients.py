@@ -1,0 +1,183 @@
+"""What `make export` writes, opened by those who use it: MLflow's scoring server, Node.js, an older ONNX Runtime."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from conftest import COLOURS, VERSION_FACTS
+from onnx import numpy_helper
+
+from pipeline.bundle import write_bundle
+from pipeline.candidate import save_flavour, write_test_data
+from pipeline.files import write_csv
+from pipeline.generated import generate
+from pipeline.keras_start import start_keras
+from pipeline.models import NETWORKS
+from pipeline.onnx_model import open_session, probabilities, to_onnx
+from pipeline.params import read_params
+from pipeline.quantize import quantize
+from pipeline.tracking import connect
+
+NODE_VERSION, OLD_RUNTIME = "1.23.2", "1.20.1"  # of ONNX Runtime; 1.20 is of November 2024
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory):
+    """A version of `fast` with its int8 copy, in MLflow's flavour."""
+    folder = tmp_path_factory.mktemp("version") / "model"
+    start_keras().utils.set_random_seed(0)
+    proto = to_onnx(NETWORKS["fast"].build(3), read_params()["export"]["opset"], COLOURS, {})
+    mlflow = connect_to_nothing(tmp_path_factory.mktemp("store"))
+    save_flavour(mlflow, proto, folder)
+    (folder / "model.onnx").write_bytes(proto.SerializeToString(deterministic=True))
+    images, _ = generate(100, seed=0)
+    quantize(folder / "model.onnx", folder / "model.int8.onnx", images)
+    write_test_data(folder / "model.onnx", images, folder)
+    (folder / "pictures").mkdir()
+    write_csv(
+        folder / "per_class.csv", [{"class_name": name, "precision": 1, "recall": 1, "f1": 1} for name in COLOURS]
+    )
+    return folder
+
+
+def connect_to_nothing(folder):
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    try:
+        return connect()
+    finally:
+        del os.environ["MLFLOW_TRACKING_URI"]
+
+
+@pytest.fixture(scope="module")
+def bundle(version, tmp_path_factory):
+    return write_bundle(tmp_path_factory.mktemp("dist") / "colours-v1", version, VERSION_FACTS)
+
+
+def second_test_data(bundle):
+    """Input and output of test_data_set_1, three images."""
+    return (
+        numpy_helper.to_array(onnx.load_tensor(bundle / "test_data_set_1" / f"{name}_0.pb"))
+        for name in ("input", "output")
+    )
+
+
+def test_mlflows_scoring_server_answers_as_onnx_runtime_does(version, bundle, tmp_path):
+    images, expected = second_test_data(bundle)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["mlflow", "models", "serve", "--model-uri", version, "--env-manager", "local", "--port", port]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow calls uvicorn by its name
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", *map(str, command)],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd=tmp_path,
+            env=os.environ | {"PATH": path},
+        )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/ping", server, tmp_path / "log")
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations",
+            json.dumps({"inputs": {"image": images.tolist()}}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        answer = json.load(urllib.request.urlopen(request, timeout=60))
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+    np.testing.assert_allclose(answer["predictions"]["probabilities"], expected, atol=1e-5)
+
+
+def wait_for(address, server, log):
+    for _ in range(600):
+        try:
+            return urllib.request.urlopen(address, timeout=5)
+        except (urllib.error.URLError, OSError):
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.2)
+    raise AssertionError(log.read_text())
+
+
+NODE_SCRIPT = """
+const ort = require('onnxruntime-node'), fs = require('fs');
+const [model, image, count] = process.argv.slice(2);
+(async () => {
+  const session = await ort.InferenceSession.create(model);
+  const tensor = new ort.Tensor('uint8', new Uint8Array(fs.readFileSync(image)), [Number(count), 32, 32, 3]);
+  const { probabilities } = await session.run({ image: tensor });
+  console.log(JSON.stringify(Array.from(probabilities.data)));
+})();
+"""
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_onnxruntime_node_agrees_on_the_test_data(bundle, node_folder, number):
+    image, expected = (
+        numpy_helper.to_array(onnx.load_tensor(bundle / f"test_data_set_{number}" / f"{name}_0.pb"))
+        for name in ("input", "output")
+    )
+    (node_folder / "image").write_bytes(image.tobytes())
+    command = ["node", "run.js", bundle / "model.onnx", "image", str(len(image))]
+    done = subprocess.run(list(map(str, command)), cwd=node_folder, capture_output=True, text=True, check=True)
+    np.testing.assert_allclose(json.loads(done.stdout), expected.ravel(), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def node_folder(tmp_path_factory):
+    """A folder with onnxruntime-node from the npm registry."""
+    if not shutil.which("node") or not shutil.which("npm"):
+        pytest.skip("node and npm are not here")
+    folder = tmp_path_factory.mktemp("node")
+    command = ["npm", "install", "--no-audit", "--no-fund", f"onnxruntime-node@{NODE_VERSION}"]
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | {"ONNXRUNTIME_NODE_INSTALL_CUDA": "skip"}, capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip(f"npm cannot install onnxruntime-node: {done.stderr.strip()[-300:]}")
+    (folder / "run.js").write_text(NODE_SCRIPT)
+    return folder
+
+
+OLD_SCRIPT = """
+import sys, numpy, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+numpy.save(sys.argv[3], session.run(["probabilities"], {"image": numpy.load(sys.argv[2])})[0])
+"""
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.int8.onnx"])
+def test_an_onnx_runtime_of_two_years_ago_agrees(bundle, old_python, tmp_path, name):
+    images, expected = second_test_data(bundle)
+    np.save(tmp_path / "image.npy", images)
+    if name != "model.onnx":
+        expected = probabilities(open_session(bundle / name), images, len(images))
+    command = [old_python, "-c", OLD_SCRIPT, bundle / name, tmp_path / "image.npy", tmp_path / "out.npy"]
+    subprocess.run(list(map(str, command)), check=True)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def old_python(tmp_path_factory):
+    """The Python of an environment with that ONNX Runtime and NumPy alone."""
+    folder = tmp_path_factory.mktemp("old")
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    command = [folder / "bin/python", "-m", "pip", "install", "--quiet", f"onnxruntime=={OLD_RUNTIME}", "numpy"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"pip cannot install onnxruntime {OLD_RUNTIME}: {done.stderr.strip()[-300:]}")
+    return folder / "bin/python"

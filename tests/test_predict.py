@@ -1,0 +1,158 @@
+"""Image files of every kind against a model that tells colours apart."""
+
+import json
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+from conftest import ROOT, run
+from PIL import Image
+
+from pipeline.predict import read_image
+
+RED, GREEN, WHITE = (200, 10, 10), (10, 200, 10), (255, 255, 255)
+
+
+def save(path, colour=RED, size=(50, 40), mode="RGB", **options):
+    Image.new("RGB", size, colour).convert(mode).save(path, **options)
+    return path
+
+
+def test_the_best_classes_come_first_with_their_probabilities(bundle, tmp_path):
+    done = run(ROOT, "pipeline.predict", bundle, save(tmp_path / "a.png"), save(tmp_path / "b.jpg", GREEN))
+    assert (done.returncode, done.stderr) == (0, "")
+    one, two = done.stdout.splitlines()
+    assert one == f"{tmp_path}/a.png: red 95.7%  green 2.1%  blue 2.1%"
+    assert two.startswith(f"{tmp_path}/b.jpg: green 9")
+
+
+def test_json_is_an_object_per_file(bundle, tmp_path):
+    (tmp_path / "no.txt").write_text("no image")
+    done = run(ROOT, "pipeline.predict", "--json", bundle, save(tmp_path / "a.png"), tmp_path / "no.txt")
+    good, bad = map(json.loads, done.stdout.splitlines())
+    assert (good["file"], [entry["class"] for entry in good["predictions"]]) == (
+        f"{tmp_path}/a.png",
+        ["red", "green", "blue"],
+    )
+    assert good["predictions"][0]["probability"] == pytest.approx(0.957, abs=1e-3)
+    assert bad["file"] == f"{tmp_path}/no.txt"
+    assert "cannot identify image file" in bad["error"]
+
+
+def test_tensorflow_and_other_heavy_libraries_are_not_imported(bundle, tmp_path):
+    code = (
+        "import runpy, sys; runpy.run_module('pipeline.predict', run_name='__main__'); "
+        "print({name.split('.')[0] for name in sys.modules} & "
+        "{'tensorflow', 'keras', 'mlflow', 'pandas', 'onnx', 'scipy', 'sklearn', 'matplotlib', 'pydantic', 'yaml', 'psutil'})"
+    )
+    command = [sys.executable, "-c", code, bundle, save(tmp_path / "a.png")]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_what_is_no_image_is_left_out_and_the_others_are_done(bundle, tmp_path):
+    folder = tmp_path / "pictures of mine"
+    folder.mkdir()
+    whole = save(folder / "whole.png", size=(100, 100))
+    (folder / "truncated.png").write_bytes(whole.read_bytes()[:-60])
+    (folder / "empty.jpg").touch()
+    (folder / ".hidden").touch()
+    save(folder / "z.png", GREEN)
+    done = run(ROOT, "pipeline.predict", bundle, folder, tmp_path / "absent.png")
+    assert done.returncode == 1
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [f"{folder}/whole.png", f"{folder}/z.png"]
+    said = done.stderr.splitlines()
+    assert [line.split(": ")[1] for line in said[:-1]] == [
+        f"{folder}/empty.jpg is left out",
+        f"{folder}/truncated.png is left out",
+        f"{tmp_path}/absent.png is left out",
+    ]
+    assert said[-1] == "predict: 3 of the files could not be read as images; all others are done."
+
+
+def test_many_files_are_done_in_batches(bundle, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(150):
+        save(folder / f"{number:03}.png", GREEN if number == 149 else RED, size=(4, 4))
+    lines = run(ROOT, "pipeline.predict", bundle, folder).stdout.splitlines()
+    assert [line.split(": ")[1].split()[0] for line in lines] == ["red"] * 149 + ["green"]
+
+
+def test_a_folder_without_files_is_refused(bundle, tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = run(ROOT, "pipeline.predict", bundle, tmp_path / "empty")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no file in the folder" in done.stderr
+
+
+def test_a_swapped_model_is_refused(bundle, tmp_path):
+    shutil.copy(ROOT / "README.md", bundle / "model.onnx")
+    done = run(ROOT, "pipeline.predict", bundle, save(tmp_path / "a.png"))
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "model.onnx is not the file of the manifest" in done.stderr
+
+
+def test_the_square_in_the_middle_is_averaged(tmp_path):
+    wide = np.zeros((64, 200, 3), np.uint8)
+    wide[:, 68:132] = np.random.default_rng(0).integers(0, 256, (64, 64, 3))
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    means = wide[:, 68:132].reshape(32, 2, 32, 2, 3).mean((1, 3))
+    np.testing.assert_allclose(read_image(tmp_path / "wide.png"), means, atol=1)
+
+
+def test_an_image_of_the_networks_size_stays_as_it_is(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "same.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "same.png"), pixels)
+
+
+def test_a_small_image_is_enlarged(tmp_path):
+    assert read_image(save(tmp_path / "dot.png", size=(1, 1))).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "CMYK"])
+def test_every_mode_becomes_rgb(tmp_path, mode):
+    suffix = "tif" if mode == "CMYK" else "png"
+    image = read_image(save(tmp_path / f"white.{suffix}", WHITE, mode=mode))
+    assert (image.dtype, image.shape, image.min()) == (np.uint8, (32, 32, 3), 255)
+
+
+def test_16_bits_are_scaled_down(tmp_path):
+    Image.fromarray(np.full((40, 40), 0x8080, np.uint16)).save(tmp_path / "deep.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), 0x80)
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "clear.png"), 255)
+
+
+def test_an_image_is_turned_upright_by_its_exif_orientation(tmp_path):
+    picture = Image.new("RGB", (32, 32), RED)
+    picture.paste(GREEN, (0, 0, 16, 32))  # green left, red right
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned clockwise by a quarter
+    picture.save(tmp_path / "turned.png", exif=exif)
+    upright = read_image(tmp_path / "turned.png")
+    assert (upright[4, 16].tolist(), upright[28, 16].tolist()) == (list(GREEN), list(RED))
+
+
+def chunk(name, content):
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+@pytest.mark.parametrize("side", [30_000, 12_000])  # above Pillow's error, and above its mere warning
+def test_a_decompression_bomb_is_refused_before_it_is_opened(bundle, tmp_path, side):
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    bomb = tmp_path / "bomb.png"
+    bomb.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    )
+    done = run(ROOT, "pipeline.predict", bundle, bomb)
+    assert done.returncode == 1
+    assert f"{bomb} is left out: Image size ({side * side} pixels) exceeds limit" in done.stderr
