@@ -9,6 +9,7 @@ import shutil
 import statistics
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from typing import Any
 import yaml
 
 from benchmarks.ablation import measure_ablation
+from benchmarks.inference import bench_inference
 from benchmarks.measure import measure
-from benchmarks.readme import ABLATION, RESULTS, TRAINING, write_reports
+from benchmarks.readme import ABLATION, INFERENCE, RESULTS, TRAINING, write_reports
 from benchmarks.rows import Rows
 from benchmarks.training import measure_training
 from pipeline.cifar10 import data_name
@@ -42,18 +44,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench ") as scratch:
         folder = Path(scratch) / "project"
         data = lay_out(folder, asked.archive.resolve(), asked.name)
+        conditions = {"data": data, "machine": machine(), "date": date.today().isoformat()}
         if asked.section in ("all", "pipeline"):
-            write_json(RESULTS, bench_pipeline(Path(scratch), folder, data))
+            write_json(RESULTS, conditions | bench_pipeline(Path(scratch), folder))
         else:
-            for stage in ("download", "prepare"):
-                measure(stages(folder)[stage]["cmd"], folder)
+            run_stages(folder, stages(folder) if asked.section == "inference" else ("download", "prepare"))
+        if asked.section in ("all", "inference"):
+            write_json(INFERENCE, conditions | bench_inference(folder))
         splits = [str(folder / f"data/splits/{name}.npz") for name in SPLIT_NAMES]
-        conditions = {"data": data, "machine": machine()}
         if asked.section in ("all", "training"):
-            rows = Rows(TRAINING, conditions)
+            rows = Rows(TRAINING, {"data": data, "machine": machine()})
             measure_training(rows, asked.archive.resolve(), splits, asked.seeds, asked.accurate)
         if asked.section == "ablation":
-            measure_ablation(Rows(ABLATION, conditions), splits[:2], asked.seeds)
+            measure_ablation(Rows(ABLATION, {"data": data, "machine": machine()}), splits[:2], asked.seeds)
     write_reports()
 
 
@@ -62,7 +65,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("make bench", description=__doc__.splitlines()[0])
     parser.add_argument("--archive", type=Path, default=DEFAULT_ARCHIVE, help="in CIFAR-10's format")
     parser.add_argument("--name", help="what tables call the data; by default download.name of params.yaml")
-    parser.add_argument("--section", choices=("all", "pipeline", "training", "ablation"), default="all")
+    parser.add_argument("--section", choices=("all", "pipeline", "inference", "training", "ablation"), default="all")
     parser.add_argument(
         "--seeds",
         type=int,
@@ -76,9 +79,16 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def bench_pipeline(scratch: Path, folder: Path, data: str) -> dict[str, Any]:
+def run_stages(folder: Path, names: Iterable[str]) -> None:
+    """Run these stages' commands as dvc.yaml has them."""
+    for name in names:
+        print(f"bench: {name}", flush=True)
+        measure(stages(folder)[name]["cmd"], folder)
+
+
+def bench_pipeline(scratch: Path, folder: Path) -> dict[str, Any]:
     """Measure the stages and commands; figures of short stages are medians of `REPEATS`."""
-    results = {"data": data, "machine": machine(), "date": date.today().isoformat()}
+    results: dict[str, Any] = {}
     print("bench: the six stages", flush=True)
     results["stages"] = time_stages(folder)
     print("bench: dvc repro with nothing to do", flush=True)

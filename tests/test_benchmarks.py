@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from benchmarks import engines
 from benchmarks.ablation import ablation_table, measure_ablation
 from benchmarks.flops import training_flops
+from benchmarks.inference import inference_text
 from benchmarks.measure import measure
 from benchmarks.rows import Rows
 from benchmarks.training_report import TEXTBOOK, by_network, draw, seconds_to, training_table
@@ -15,6 +17,8 @@ from benchmarks.variants import CHANGES, EXECUTIONS, VARIANTS, built_otherwise
 from pipeline.errors import PipelineError
 from pipeline.keras_start import start_keras
 from pipeline.models import NETWORKS
+from pipeline.onnx_model import to_onnx
+from pipeline.quantize import quantize
 
 CURVE = [{"seconds": 10.0, "accuracy": 0.4}, {"seconds": 20.0, "accuracy": 0.6}, {"seconds": 30.0, "accuracy": 0.5}]
 
@@ -229,3 +233,50 @@ def test_a_section_that_does_not_exist_and_no_seed_at_all_are_refused(asked):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert "invalid choice: " in done.stderr
+
+
+def test_the_engines_are_timed_on_the_same_images_and_each_can_be_started_alone(tmp_path):
+    start_keras()
+    network = NETWORKS["basic"].build(3)
+    network.save(tmp_path / "model.keras")
+    (tmp_path / "model.onnx").write_bytes(to_onnx(network, 14, ["a", "b", "c"], {}).SerializeToString())
+    quantize(tmp_path / "model.onnx", tmp_path / "int8.onnx", engines.images(64))
+    files = [tmp_path / name for name in ("model.keras", "model.keras", "model.onnx", "int8.onnx")]
+    calls = {name: make(file) for (name, make), file in zip(engines.ENGINES.items(), files, strict=True)}
+    answers = [call(engines.images(3)) for call in calls.values()]
+    for answer in answers[1:3]:
+        np.testing.assert_allclose(answer, answers[0], atol=1e-6)
+    np.testing.assert_allclose(answers[3], answers[0], atol=0.05)
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.engines",
+        *map(str, (files[0], *files[2:])),
+        "--only",
+        "ONNX Runtime, int8",
+    ]
+    assert measure(command, ROOT).output == ""
+
+
+def test_the_inference_table_shows_every_engine_and_the_ratios():
+    def row(milliseconds):
+        each = {"p50_ms": milliseconds, "p99_ms": 2 * milliseconds, "images_per_second": round(64_000 / milliseconds)}
+        return {"batches": {"1": each, "64": each}, "start_seconds": 1.5, "megabytes": 100}
+
+    milliseconds = {"Keras predict": 50.0, "tf.function": 2.0, "ONNX Runtime": 0.25, "ONNX Runtime, int8": 0.2}
+    text = inference_text(
+        {
+            "network": "fast",
+            "data": "painted images",
+            "date": "2026-01-01",
+            "machine": "a machine",
+            "engines": {name: row(each) for name, each in milliseconds.items()},
+            "bytes": dict.fromkeys(milliseconds, 1_500_000),
+            "int8": {"reason": "it is slow"},
+            "export_seconds": 30.0,
+            "predict_seconds": 0.5,
+        }
+    )
+    assert "| ONNX Runtime | 0.25 / 0.50, 256,000 | 0.25 / 0.50, 256,000 | 1.5 | 100 | 1.50 |" in text
+    assert "8.0 times as fast as `tf.function` and 200 times as `predict`; for 64 images 200.0 times" in text
+    assert inference_text({}) == ""

@@ -7,7 +7,8 @@ import pytest
 from conftest import ROOT, run, set_params
 
 from benchmarks.ablation import ablation_table
-from benchmarks.readme import ABLATION, BEGIN, END, RESULTS, TRAINING, put_between_marks, results_text
+from benchmarks.inference import inference_text
+from benchmarks.readme import ABLATION, BEGIN, END, INFERENCE, RESULTS, TRAINING, put_between_marks, results_text
 from benchmarks.rows import read_rows
 from pipeline.errors import PipelineError
 
@@ -49,6 +50,11 @@ def test_the_refusal_it_shows_is_the_real_one(project):
     assert [f"    {line}" for line in said[:2]] == re.findall(
         r"^    train: params.*|^      train\..*", README, re.MULTILINE
     )
+
+
+def test_the_speed_of_inference_is_that_of_the_last_benchmark():
+    written = (ROOT / "docs/deployment.md").read_text().split(BEGIN)[1].split(END)[0].strip()
+    assert written == inference_text(read_rows(ROOT / INFERENCE))
 
 
 def test_writing_it_keeps_all_but_the_marked_part(tmp_path):
