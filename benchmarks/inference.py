@@ -76,7 +76,7 @@ def inference_text(results: dict[str, Any]) -> str:
         f"Network `{results['network']}` trained on **{results['data']}**, {results['date']}, on {results['machine']}; all engines in turn in one process.",
         "",
         "| engine | "
-        + " | ".join(f"{size} images: p50 / p99 ms, images/s" for size in sizes)
+        + " | ".join(f"{size} image{'s' * (size != '1')}: p50 / p99 ms, images/s" for size in sizes)
         + " | start to first answer, s | memory, MB | file, MB |",
         "|---|" + "---|" * (len(sizes) + 3),
     ]

@@ -3,6 +3,8 @@
 A decision is a set of tags on the model version, all beginning with `decision`.
 """
 
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,8 @@ def register(mlflow: Any, run: Any, model: Path, data: dict[str, str]) -> Any:
     name = f"onnx_model_{sha256[:8]}"
     mlflow.MlflowClient().log_artifacts(run.info.run_id, str(model), name)
     tags = data | {"onnx_sha256": sha256, "validation_accuracy": repr(accuracy)}
-    return mlflow.register_model(f"runs:/{run.info.run_id}/{name}", REGISTERED_NAME, tags=tags)
+    with redirect_stderr(StringIO()):  # MLflow tells there what the caller tells; what fails is raised
+        return mlflow.register_model(f"runs:/{run.info.run_id}/{name}", REGISTERED_NAME, tags=tags)
 
 
 def fetch_version(mlflow: Any, version: Any, folder: Path) -> Path:

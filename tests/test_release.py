@@ -313,6 +313,17 @@ def command(data, folder, **environment):
     return run(folder, "pipeline.release", *paths, PYTHONPATH=str(ROOT), **environment)
 
 
+def test_the_command_says_what_it_does_and_nothing_else(store, models, data, tmp_path):
+    add_run(store, models[SEES_ALL], data, 1.0, **{"mlflow.runName": "a run"})
+    done = command(data, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "export: measures the model of MLflow run a run",
+        f"export: version 1 of {REGISTERED_NAME}: promoted, nothing to compare it with on these data",
+        f"export: dist/{REGISTERED_NAME}-v1, validation accuracy 1.0000, test accuracy 0.5000",
+    ]
+
+
 def test_a_dist_that_cannot_be_written_is_not_blamed_on_the_store(store, models, data, tmp_path):
     add_run(store, models[SEES_ALL], data, 1.0)
     (tmp_path / "dist").write_text("a file where a folder should be")
