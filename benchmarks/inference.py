@@ -58,7 +58,7 @@ def predict_seconds(folder: Path, bundle: Path) -> float:
 
 
 def start(command: list[str], engine: str) -> dict[str, float]:
-    """Median seconds from the process's start to the first answer and its end, and peak memory in MB."""
+    """Median seconds of a process that answers for one image, and its peak memory in MB, looked at every 50 ms."""
     runs = [measure([*command, "--only", engine], Path.cwd()) for _ in range(REPEATS)]
     return {
         "start_seconds": statistics.median(run.seconds for run in runs),
@@ -77,7 +77,7 @@ def inference_text(results: dict[str, Any]) -> str:
         "",
         "| engine | "
         + " | ".join(f"{size} image{'s' * (size != '1')}: p50 / p99 ms, images/s" for size in sizes)
-        + " | start to first answer, s | memory, MB | file, MB |",
+        + " | whole process for one image, s | memory, MB | file, MB |",
         "|---|" + "---|" * (len(sizes) + 3),
     ]
     for name, row in engines.items():

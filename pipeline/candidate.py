@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 
 from pipeline.cifar10 import CHANNELS, SIDE
-from pipeline.files import write_json
+from pipeline.files import sha256_of, write_json
 from pipeline.latency import latency_table, machine
 from pipeline.onnx_model import INPUT, OUTPUT, open_session, probabilities
 from pipeline.quantize import earn_int8
-from pipeline.registry import ONNX_FILE, PER_CLASS, PICTURES, fetch_artefact, require_sha256
+from pipeline.registry import FACTS, ONNX_FILE, PER_CLASS, PICTURES, fetch_artefact, require_same
 from pipeline.splits import Split
+from pipeline.tracking import explained
 
-FACTS, INT8_FILE = "facts.json", "model.int8.onnx"
+INT8_FILE = "model.int8.onnx"
 SHOWN = ("confusion_matrix.png", "predictions.png")  # pictures of the run that the model card shows
 TEST_SIZES = (1, 3, 8)  # images of test_data_set_0, 1 and 2
 
@@ -39,16 +40,18 @@ def write_candidate(
     import onnx
 
     with tempfile.TemporaryDirectory() as folder:
-        onnx_file, per_class, pictures = (
-            fetch_artefact(mlflow, run, name, Path(folder)) for name in (ONNX_FILE, PER_CLASS, PICTURES)
-        )
-        require_sha256(onnx_file, run.data.tags["onnx_sha256"], f"MLflow run {run.info.run_id}")
+        with explained():
+            onnx_file, per_class, *shown = (
+                fetch_artefact(mlflow, run, name, Path(folder))
+                for name in (ONNX_FILE, PER_CLASS, *(f"{PICTURES}/{name}" for name in SHOWN))
+            )
+        require_same(sha256_of(onnx_file), run.data.tags["onnx_sha256"], f"MLflow run {run.info.run_id}")
         save_flavour(mlflow, onnx.load(onnx_file), model)
         shutil.copy(onnx_file, model / ONNX_FILE)  # to the byte, whatever MLflow made of it
         shutil.copy(per_class, model)
         (model / PICTURES).mkdir()
-        for name in SHOWN:
-            shutil.copy(pictures / name, model / PICTURES)
+        for picture in shown:
+            shutil.copy(picture, model / PICTURES)
     write_test_data(model / ONNX_FILE, validation.images, model)
     int8 = earn_int8(model / ONNX_FILE, model / INT8_FILE, training, validation, int8_loss)
     facts = manifest_facts(onnx.load(model / ONNX_FILE), run) | {

@@ -1,5 +1,6 @@
 """How a user's mistake ends: one message, a non-zero exit code, no traceback."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ def one_message(name: str) -> Iterator[None]:
         sys.exit(f"{name}: {error}")
     except FileNotFoundError as error:
         sys.exit(f"{name}: there is no {error.filename}. `dvc repro` makes what is missing.")
+    except BrokenPipeError:  # who reads the output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
         sys.exit(f"{name}: {error}. Free the space or permit the access, then run the same command again.")
     except KeyboardInterrupt:

@@ -21,6 +21,8 @@ def model_card(name: str, facts: dict[str, Any], classes: list[dict[str, str]]) 
 
 Classifies 32 x 32 RGB images into {len(class_names)} classes: {", ".join(class_names)}. Network `{facts["model"]}`.
 
+For programs that sort small pictures of such objects, and as a starting point for a network of one's own; not for decisions about people or safety.
+
 Trained and measured on **{facts["data"]}** (archive SHA-256 `{lineage["archive_sha256"]}`).
 
 | figure | value |

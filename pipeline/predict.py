@@ -32,7 +32,7 @@ def predict(bundle: Path, paths: list[Path], as_json: bool) -> int:
         paths: image files, and folders of which every file is taken.
 
     Raises:
-        PipelineError: the bundle is not what its manifest says, or a folder is empty.
+        PipelineError: the bundle is not what its manifest says.
     """
     read_bundle(bundle, MODEL, LABELS)
     session, class_names = open_session(bundle / MODEL), (bundle / LABELS).read_text().splitlines()
@@ -53,10 +53,9 @@ def files_of(path: Path) -> list[Path]:
     """The file itself, or all files below a folder in order of their names; hidden ones are left out."""
     if not path.is_dir():
         return [path]
-    inside = sorted(file for file in path.rglob("[!.]*") if file.is_file())
-    if not inside:
-        raise PipelineError(f"there is no file in the folder {path}. Name image files, or a folder that holds some.")
-    return inside
+    inside = sorted(file for file in path.rglob("*") if file.is_file())
+    shown = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    return shown or [path]  # which is told as no image
 
 
 def read_images(files: list[Path]) -> tuple[list[tuple[Path, np.ndarray]], list[tuple[Path, str]]]:
@@ -89,8 +88,10 @@ def read_image(path: Path) -> np.ndarray:
 
 def opaque(image: Image.Image) -> Image.Image:
     """The image in 8-bit RGB: 16-bit grey scaled down, transparency laid on white."""
-    if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion cuts off at 255
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    if image.mode.startswith("I;16"):  # which Pillow's own conversion cuts off at 255
+        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are 32-bit numbers (mode {image.mode}) of unknown range: convert it to 8 bits")
     if image.has_transparency_data:
         colours = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours)
@@ -119,7 +120,8 @@ def tell_failure(file: Path, reason: str, as_json: bool) -> None:
     """Say on stderr, and with --json on stdout too, that a file was left out."""
     if as_json:
         print(json.dumps({"file": str(file), "error": reason}))
-    print(f"predict: {file} is left out: {reason}", file=sys.stderr)
+    bar = "\r\033[K" if sys.stderr.isatty() else ""  # an unfinished progress bar gives way
+    print(f"{bar}predict: {file} is left out: {reason}", file=sys.stderr)
 
 
 def show_progress(done: int, files: int) -> None:
@@ -137,6 +139,7 @@ def main() -> None:
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="an image file, or a folder of some")
     parser.add_argument("--json", action="store_true", help="a JSON object per line and file")
     asked = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text
     if failed := predict(asked.bundle, asked.images, asked.json):
         raise PipelineError(f"{failed} of the files could not be read as images; all others are done.")
 

@@ -8,23 +8,24 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from pipeline import registry
 from pipeline.bundle import write_bundle
-from pipeline.candidate import FACTS, write_candidate
+from pipeline.candidate import write_candidate
 from pipeline.duel import Duel, duel
 from pipeline.errors import PipelineError, one_message
 from pipeline.onnx_model import open_session, probabilities
 from pipeline.params import Params, read_params
-from pipeline.registry import ALIAS, KEPT, ONNX_FILE, PROMOTED, REGISTERED_NAME
+from pipeline.registry import ALIAS, FACTS, KEPT, ONNX_FILE, PROMOTED, REGISTERED_NAME, ROLLED_BACK
 from pipeline.splits import Split, read_split, require_validated
 from pipeline.tracking import connect, explained
 
 BATCH_SIZE = 250  # images
+LIMITS, DUEL = "limits", "duel"  # what a decision came by
 
 
 class ReleaseParams(Params):
@@ -32,14 +33,6 @@ class ReleaseParams(Params):
     maximum_milliseconds: float = Field(gt=0)
     maximum_megabytes: float = Field(gt=0)
     int8_loss: float = Field(ge=0, lt=1)
-
-
-class Decision(NamedTuple):
-    """What becomes of a challenger: `PROMOTED` or `KEPT`, why, and the figures."""
-
-    verdict: str
-    reason: str
-    figures: dict[str, Any]
 
 
 def release(params: ReleaseParams, report: Path, train: Path, validation: Path, dist: Path, allow: bool) -> None:
@@ -52,69 +45,81 @@ def release(params: ReleaseParams, report: Path, train: Path, validation: Path, 
         allow: promote the challenger whatever is found.
 
     Raises:
-        PipelineError: no run competes, there is no champion yet and the run exceeds a limit, or the
-            store cannot be reached.
+        PipelineError: no run competes, none may become the first champion, or the store cannot be reached.
     """
     if not report.exists():
         raise PipelineError("there are no results here yet. Run `make repro`, then `make export`.")
     approved = require_validated(report, train, validation)
     data = {name: approved[name] for name in ("archive_sha256", "splits_sha256")}
-    splits, mlflow = (read_split(train), read_split(validation)), connect()
-    with tempfile.TemporaryDirectory() as folder:
-        challenger = challenger_of(mlflow, data, splits, params.int8_loss, Path(folder) / "candidate")
-        champion = settle(mlflow, challenger, data, params, splits[1], allow)
-    write_champion(mlflow, champion, dist)
+    mlflow, splits = connect(), (read_split(train), read_split(validation))
+    write_champion(mlflow, settle(mlflow, data, params, splits, allow), dist)
 
 
-def challenger_of(mlflow: Any, data: dict[str, str], splits: tuple[Split, Split], int8_loss: float, model: Path) -> Any:
-    """The version of the best competing run, registered now if it is new."""
+def settle(mlflow: Any, data: dict[str, str], params: ReleaseParams, splits: tuple[Split, Split], allow: bool) -> Any:
+    """The version that is champion once the best runs have challenged.
+
+    The best run challenges; where a limit or a rollback rules it out, the next one does. A
+    challenger is judged once against one champion.
+    """
     with explained():
-        run = registry.competing_run(mlflow, data)
-        registered = registry.version_of_run(mlflow, run, data)
-    if registered:
-        return registered
-    print(f"export: measures the model of MLflow run {run.info.run_name}", flush=True)
-    write_candidate(mlflow, run, model, *splits, int8_loss)
-    with explained():
-        return registry.register(mlflow, run, model, data)
-
-
-def settle(
-    mlflow: Any, challenger: Any, data: dict[str, str], params: ReleaseParams, validation: Split, allow: bool
-) -> Any:
-    """The version that is champion after the challenge. A challenger is judged once."""
-    with explained():
-        champion = registry.current_champion(mlflow)
-        before = challenger.tags.get("decision")
-        if champion and champion.version == challenger.version:
-            print(f"export: version {champion.version} of {REGISTERED_NAME} stays the {ALIAS}: no run is better")
-            return champion
-        if champion and before and not allow:
-            if before == PROMOTED and int(challenger.version) > int(champion.version):
-                registry.crown(mlflow, challenger)  # an earlier call was interrupted before it could
-                return challenger
-            print(
-                f"export: version {champion.version} of {REGISTERED_NAME} stays the {ALIAS}: version "
-                f"{challenger.version} was judged before: {before}, {challenger.tags['decision.reason']}"
-            )
-            return champion
+        champion, runs = registry.current_champion(mlflow), registry.competing_runs(mlflow, data)
     rival = champion if champion and registry.same_data(champion, data) else None
-    decision = judge(mlflow, rival, challenger, params, validation, allow)
-    with explained():
-        registry.record(mlflow, challenger, decision.verdict, {"reason": decision.reason} | decision.figures)
-    print(f"export: version {challenger.version} of {REGISTERED_NAME}: {decision.verdict}, {decision.reason}")
-    if decision.verdict == KEPT and not champion:
+    for run in runs:
+        with explained():
+            version = registry.version_of_run(mlflow, run, data)
+        if rival and version and version.version == rival.version:
+            print(f"export: version {rival.version} of {REGISTERED_NAME} stays the {ALIAS}: no run is better")
+            return rival
+        if version is None or allow or not judged_before(version, rival):
+            version = version or candidate_of(mlflow, run, data, splits, params.int8_loss)
+            verdict, facts = judge(mlflow, rival, version, params, splits[1], allow)
+            with explained():
+                registry.record(mlflow, version, verdict, facts)
+            print(f"export: version {version.version} of {REGISTERED_NAME}: {verdict}, {facts['reason']}")
+        else:
+            verdict, facts = (
+                version.tags["decision"],
+                {name: version.tags[f"decision.{name}"] for name in ("by", "reason")},
+            )
+            print(
+                f"export: version {version.version} of {REGISTERED_NAME} was judged before: {verdict}, {facts['reason']}"
+            )
+            if verdict == PROMOTED:  # an earlier call was interrupted before it moved the alias
+                with explained():
+                    registry.crown(mlflow, version)
+        if verdict == PROMOTED:
+            return version
+        if facts["by"] == DUEL:
+            return champion
+    if champion is None:
         raise PipelineError(
-            f"there is no {ALIAS} yet, and version {challenger.version} may not become it: {decision.reason}. "
-            "Change section `release` of params.yaml, or run `make export ALLOW=1`."
+            f"no run may become {ALIAS}: {facts['reason']}. Change section `release` of params.yaml, or run "
+            "`make export ALLOW=1`."
         )
-    return challenger if decision.verdict == PROMOTED else champion
+    return champion
+
+
+def judged_before(version: Any, rival: Any | None) -> bool:
+    """Whether the version was rolled back, or was judged against this very champion."""
+    if version.tags.get("decision") == ROLLED_BACK:
+        return True
+    return rival is not None and version.tags.get("decision.against") == str(rival.version)
+
+
+def candidate_of(mlflow: Any, run: Any, data: dict[str, str], splits: tuple[Split, Split], int8_loss: float) -> Any:
+    """Measure a run's model and register it."""
+    print(f"export: measures the model of MLflow run {run.info.run_name}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model"
+        write_candidate(mlflow, run, model, *splits, int8_loss)
+        with explained():
+            return registry.register(mlflow, run, model, data)
 
 
 def judge(
     mlflow: Any, rival: Any | None, challenger: Any, params: ReleaseParams, validation: Split, allow: bool
-) -> Decision:
-    """Decide about a challenger.
+) -> tuple[str, dict[str, Any]]:
+    """`PROMOTED` or `KEPT`, and why, by what, and with which figures.
 
     Args:
         rival: the champion where it is on the same data; one on other data gives way without a duel.
@@ -124,15 +129,19 @@ def judge(
             files = registry.fetch_version(mlflow, challenger, Path(folder) / "challenger")
             theirs = registry.fetch_version(mlflow, rival, Path(folder) / "champion") if rival else None
         objections = over_limits(files / ONNX_FILE, json.loads((files / FACTS).read_text()), params)
-        reason, figures = "nothing to compare it with on these data", {}
+        by, reason, figures = LIMITS, "nothing to compare it with on these data", {}
         if theirs:
             result = duel(right(theirs / ONNX_FILE, validation), right(files / ONNX_FILE, validation))
             reason, figures = told(result), {"against": rival.version} | result._asdict()
+            if not objections:
+                by = DUEL
             if not result.won(params.significance):
                 objections.append(f"not better beyond chance: {reason}")
     if objections and not allow:
-        return Decision(KEPT, "; ".join(objections), figures)
-    return Decision(PROMOTED, "; ".join(["by ALLOW=1", *objections]) if objections else reason, figures)
+        return KEPT, {"by": by, "reason": "; ".join(objections)} | figures
+    if objections:
+        by, reason = "ALLOW=1", "; ".join(["by ALLOW=1", *objections])
+    return PROMOTED, {"by": by, "reason": reason} | figures
 
 
 def right(model: Path, split: Split) -> np.ndarray:

@@ -1,11 +1,12 @@
 """`make rollback VERSION=N`: an earlier version is champion again: python -m pipeline.rollback VERSION DIST"""
 
 import sys
+import tempfile
 from pathlib import Path
 
 from pipeline import registry
 from pipeline.errors import PipelineError, one_message
-from pipeline.registry import ALIAS, REGISTERED_NAME, ROLLED_BACK
+from pipeline.registry import ALIAS, PROMOTED, REGISTERED_NAME, ROLLED_BACK
 from pipeline.release import write_champion
 from pipeline.tracking import connect, explained
 
@@ -14,7 +15,7 @@ def rollback(number: str, dist: Path) -> None:
     """Move the alias to a version and write its bundle; `make export` does not promote the one left again.
 
     Raises:
-        PipelineError: there is no such version.
+        PipelineError: there is no such version, or its files were changed.
     """
     mlflow = connect()
     with explained():
@@ -25,9 +26,12 @@ def rollback(number: str, dist: Path) -> None:
             raise PipelineError(
                 f"there is no version {number!r} of {REGISTERED_NAME}; versions: {there}. Run `make rollback VERSION=N`."
             )
+        with tempfile.TemporaryDirectory() as folder:
+            registry.fetch_version(mlflow, chosen, Path(folder))  # before anything is changed
+        facts = {"by": "rollback", "reason": f"rolled back to version {number}"}
         if champion and champion.version != chosen.version:
-            registry.record(mlflow, champion, ROLLED_BACK, {"reason": f"rolled back to version {number}"})
-        registry.crown(mlflow, chosen)
+            registry.record(mlflow, champion, ROLLED_BACK, facts)
+        registry.record(mlflow, chosen, PROMOTED, facts)
     print(f"rollback: version {number} of {REGISTERED_NAME} is the {ALIAS}")
     write_champion(mlflow, chosen, dist)
 

@@ -18,9 +18,10 @@ import pytest
 from conftest import COLOURS, VERSION_FACTS
 from onnx import numpy_helper
 
+from pipeline import registry
 from pipeline.bundle import write_bundle
 from pipeline.candidate import save_flavour, write_test_data
-from pipeline.files import write_csv
+from pipeline.files import sha256_of, write_csv
 from pipeline.generated import generate
 from pipeline.keras_start import start_keras
 from pipeline.models import NETWORKS
@@ -33,12 +34,20 @@ NODE_VERSION, OLD_RUNTIME = "1.23.2", "1.20.1"  # of ONNX Runtime; 1.20 is of No
 
 
 @pytest.fixture(scope="module")
-def version(tmp_path_factory):
-    """A version of `fast` with its int8 copy, in MLflow's flavour."""
+def store(tmp_path_factory):
+    """The address of an empty MLflow store."""
+    return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def version(store, tmp_path_factory):
+    """The champion of that store, of `fast` with its int8 copy: its folder."""
     folder = tmp_path_factory.mktemp("version") / "model"
     start_keras().utils.set_random_seed(0)
     proto = to_onnx(NETWORKS["fast"].build(3), read_params()["export"]["opset"], COLOURS, {})
-    mlflow = connect_to_nothing(tmp_path_factory.mktemp("store"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MLFLOW_TRACKING_URI", store)
+        mlflow = connect()
     save_flavour(mlflow, proto, folder)
     (folder / "model.onnx").write_bytes(proto.SerializeToString(deterministic=True))
     images, _ = generate(100, seed=0)
@@ -48,15 +57,11 @@ def version(tmp_path_factory):
     write_csv(
         folder / "per_class.csv", [{"class_name": name, "precision": 1, "recall": 1, "f1": 1} for name in COLOURS]
     )
+    with mlflow.start_run(tags={"onnx_sha256": sha256_of(folder / "model.onnx")}) as active:
+        mlflow.log_metric("best_validation_accuracy", 0.5)
+    run = mlflow.MlflowClient().get_run(active.info.run_id)
+    registry.crown(mlflow, registry.register(mlflow, run, folder, {}))
     return folder
-
-
-def connect_to_nothing(folder):
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-    try:
-        return connect()
-    finally:
-        del os.environ["MLFLOW_TRACKING_URI"]
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +77,22 @@ def second_test_data(bundle):
     )
 
 
-def test_mlflows_scoring_server_answers_as_onnx_runtime_does(version, bundle, tmp_path):
+def test_mlflows_scoring_server_answers_as_onnx_runtime_does(store, bundle, tmp_path):
     images, expected = second_test_data(bundle)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = ["mlflow", "models", "serve", "--model-uri", version, "--env-manager", "local", "--port", port]
+    command = [
+        "mlflow",
+        "models",
+        "serve",
+        "--model-uri",
+        "models:/cifar10-classifier@champion",
+        "--env-manager",
+        "local",
+        "--port",
+        port,
+    ]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow calls uvicorn by its name
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(
@@ -86,7 +101,7 @@ def test_mlflows_scoring_server_answers_as_onnx_runtime_does(version, bundle, tm
             stderr=log,
             start_new_session=True,
             cwd=tmp_path,
-            env=os.environ | {"PATH": path},
+            env=os.environ | {"PATH": path, "MLFLOW_TRACKING_URI": store},
         )
     try:
         wait_for(f"http://127.0.0.1:{port}/ping", server, tmp_path / "log")

@@ -1,6 +1,7 @@
 """Image files of every kind against a model that tells colours apart."""
 
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -83,11 +84,34 @@ def test_many_files_are_done_in_batches(bundle, tmp_path):
     assert [line.split(": ")[1].split()[0] for line in lines] == ["red"] * 149 + ["green"]
 
 
-def test_a_folder_without_files_is_refused(bundle, tmp_path):
-    (tmp_path / "empty").mkdir()
-    done = run(ROOT, "pipeline.predict", bundle, tmp_path / "empty")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "there is no file in the folder" in done.stderr
+def test_a_folder_without_files_is_left_out_and_the_others_are_done(bundle, tmp_path):
+    (tmp_path / "empty/.hidden").mkdir(parents=True)
+    save(tmp_path / "empty/.hidden/a.png")
+    done = run(ROOT, "pipeline.predict", bundle, tmp_path / "empty", save(tmp_path / "a.png"))
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"{tmp_path}/a.png: red")
+    assert f"predict: {tmp_path}/empty is left out: [Errno 21] Is a directory" in done.stderr
+
+
+def test_a_name_that_is_no_text_is_shown_escaped(bundle, tmp_path):
+    save(tmp_path / "a.png").rename(tmp_path / os.fsdecode(b"\xff.png"))
+    done = run(ROOT, "pipeline.predict", bundle, tmp_path, PYTHONIOENCODING="utf-8:strict")
+    assert "/\\udcff.png: red 9" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_early_ends_it_in_silence(bundle, tmp_path):
+    picture = save(tmp_path / "a.png")
+    command = f"{sys.executable} -m pipeline.predict {bundle} $(yes {picture} | head -1000) | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout.count("red"), done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_32_bit_numbers_are_refused(tmp_path, mode):
+    Image.new(mode, (40, 40), 1).save(tmp_path / "deep.tif")
+    with pytest.raises(ValueError, match=f"mode {mode}.*convert it to 8 bits"):
+        read_image(tmp_path / "deep.tif")
 
 
 def test_a_swapped_model_is_refused(bundle, tmp_path):

@@ -17,16 +17,18 @@ from pipeline.splits import Split, write_split
 from pipeline.tracking import connect
 
 PARAMS = ReleaseParams(significance=0.05, maximum_milliseconds=1000.0, maximum_megabytes=1.0, int8_loss=0.005)
-SEES_ALL, NO_BLUE, NO_GREEN = range(3)
+SEES_ALL, NO_BLUE, NO_GREEN, ALL_OTHERWISE = range(4)
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """ONNX files of models that see three colours, all but blue, all but green."""
     paths = []
-    for blind_to in (None, 2, 1):
+    for blind_to, name in ((None, "sees all colours"), (2, "no blue"), (1, "no green"), (None, "otherwise")):
         paths.append(tmp_path_factory.mktemp("model") / "model.onnx")
-        paths[-1].write_bytes(colour_model(blind_to).SerializeToString(deterministic=True))
+        model = colour_model(blind_to)
+        model.graph.name = name
+        paths[-1].write_bytes(model.SerializeToString(deterministic=True))
     return paths
 
 
@@ -159,7 +161,7 @@ def test_a_challenger_that_is_better_by_chance_is_registered_and_judged_once(sto
     export(data)
     assert "3 right where only it was" in capsys.readouterr().out
     export(data)
-    assert "version 2 was judged before: kept-champion, not better beyond chance" in capsys.readouterr().out
+    assert f"version 2 of {REGISTERED_NAME} was judged before: kept-champion, not better" in capsys.readouterr().out
     assert (champion(store).run_id, decisions(store)) == (first, {1: "promoted", 2: "kept-champion"})
     assert content(tmp_path / "dist") == before
     version = store.MlflowClient().get_model_version(REGISTERED_NAME, "2")
@@ -184,9 +186,7 @@ def test_a_challenger_beyond_a_limit_loses(store, models, data, limit):
 
 def test_without_a_champion_a_limit_leaves_none_and_says_so(store, models, data, tmp_path):
     add_run(store, models[SEES_ALL], data, 1.0)
-    with pytest.raises(
-        PipelineError, match=r"there is no champion yet, and version 1 may not.*maximum_megabytes.*ALLOW=1"
-    ):
+    with pytest.raises(PipelineError, match=r"no run may become champion.*maximum_megabytes.*ALLOW=1"):
         export(data, PARAMS.model_copy(update={"maximum_megabytes": 1e-6}))
     assert not (tmp_path / "dist").exists()
     export(data)  # the limit raised, it is judged again
@@ -263,10 +263,70 @@ def test_a_rollback_stays_until_a_better_run_comes(store, models, data, tmp_path
     rollback("1", tmp_path / "dist")
     assert (champion(store).run_id, decisions(store)) == (first, {1: "promoted", 2: "rolled-back"})
     export(data)
-    assert "version 2 was judged before: rolled-back, rolled back to version 1" in capsys.readouterr().out
-    assert champion(store).run_id == first
+    said = capsys.readouterr().out
+    assert f"version 2 of {REGISTERED_NAME} was judged before: rolled-back, rolled back to version 1" in said
+    assert f"version 1 of {REGISTERED_NAME} stays the champion" in said
+    assert (champion(store).run_id, champion(store).tags["decision.by"]) == (first, "rollback")
+    better = add_run(store, models[ALL_OTHERWISE], data, 0.99)
+    export(data)
+    assert (champion(store).run_id, decisions(store)) == (better, {1: "promoted", 2: "rolled-back", 3: "promoted"})
     export(data, allow=True)
     assert int(champion(store).version) == 2
+
+
+def test_rolled_forward_again_a_version_has_no_figures_of_before(store, models, data, tmp_path):
+    add_run(store, models[NO_BLUE], data, 0.66)
+    export(data)
+    add_run(store, models[SEES_ALL], data, 1.0)
+    export(data)
+    assert "decision.p_value" in champion(store).tags
+    rollback("1", tmp_path / "dist")
+    rollback("2", tmp_path / "dist")
+    assert decisions(store) == {1: "rolled-back", 2: "promoted"}
+    assert champion(store).tags["decision.reason"] == "rolled back to version 2"
+    assert "decision.p_value" not in champion(store).tags
+
+
+def test_a_rollback_to_a_version_that_was_changed_changes_nothing(store, models, data, tmp_path):
+    first = add_run(store, models[NO_BLUE], data, 0.66)
+    export(data)
+    add_run(store, models[SEES_ALL], data, 1.0)
+    export(data)
+    (per_class,) = tmp_path.rglob(f"mlartifacts/{first}/artifacts/onnx_model_*/per_class.csv")
+    per_class.write_text("class_name\ncat\n")
+    with pytest.raises(PipelineError, match="the files of version 1 of"):
+        rollback("1", tmp_path / "dist")
+    assert (int(champion(store).version), decisions(store)) == (2, {1: "promoted", 2: "promoted"})
+
+
+def test_where_a_limit_rules_the_best_out_the_next_challenges(store, models, data, tmp_path):
+    add_run(store, models[SEES_ALL], data, 1.0)
+    small = add_run(store, models[NO_BLUE], data, 0.66)
+    sizes = [models[place].stat().st_size / 1e6 for place in (NO_BLUE, SEES_ALL)]
+    assert sizes[0] < sizes[1]
+    export(data, PARAMS.model_copy(update={"maximum_megabytes": sizes[0]}))
+    assert (champion(store).run_id, decisions(store)) == (small, {1: "kept-champion", 2: "promoted"})
+
+
+def test_back_on_earlier_data_its_model_is_champion_again(store, models, data, tmp_path):
+    first = add_run(store, models[SEES_ALL], data, 1.0)
+    export(data)
+    other = painted(tmp_path / "other", [5, 5, 5], archive_sha256="00" * 32)
+    add_run(store, models[NO_BLUE], other, 0.10)
+    export(other)
+    export(data)
+    assert champion(store).run_id == first
+    assert decisions(store) == {1: "promoted", 2: "promoted"}
+
+
+def test_a_version_registered_by_hand_is_told(store, models, data, tmp_path):
+    run_id = add_run(store, models[SEES_ALL], data, 1.0)
+    export(data)
+    client = store.MlflowClient()
+    version = client.create_model_version(REGISTERED_NAME, f"runs:/{run_id}/by_hand", run_id, tags=tags_of(data))
+    client.set_registered_model_alias(REGISTERED_NAME, "champion", version.version)
+    with pytest.raises(PipelineError, match=r"version 2 of .* was not registered by this `make export`"):
+        export(data)
 
 
 @pytest.mark.parametrize("number", ["7", ""])
@@ -293,14 +353,14 @@ def test_a_changed_version_is_refused(store, models, data, tmp_path):
     export(data)
     (registered,) = tmp_path.rglob(f"mlartifacts/{run_id}/artifacts/onnx_model_*/model.onnx")
     registered.write_bytes(models[NO_BLUE].read_bytes())
-    with pytest.raises(PipelineError, match=f"model.onnx of version 1 of {REGISTERED_NAME} was changed"):
+    with pytest.raises(PipelineError, match=f"the files of version 1 of {REGISTERED_NAME} were changed"):
         export(data)
 
 
 def test_a_changed_artefact_is_refused(store, models, data, tmp_path):
     add_run(store, models[SEES_ALL], data, 1.0, onnx_sha256="00" * 32)
     with pytest.raises(
-        PipelineError, match=r"model.onnx of MLflow run .* was changed.*dvc repro --force --single-item evaluate export"
+        PipelineError, match=r"the files of MLflow run .* were changed.*dvc repro --force --single-item evaluate export"
     ):
         export(data)
     assert not list(tmp_path.glob("dist/*"))
