@@ -102,7 +102,7 @@ def test_a_name_that_is_no_text_is_shown_escaped(bundle, tmp_path):
 
 def test_a_reader_that_leaves_early_ends_it_in_silence(bundle, tmp_path):
     picture = save(tmp_path / "a.png")
-    command = f"{sys.executable} -m pipeline.predict {bundle} $(yes {picture} | head -1000) | head -1"
+    command = f"'{sys.executable}' -m pipeline.predict {bundle} $(yes {picture} | head -1000) | head -1"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
     assert (done.stdout.count("red"), done.stderr) == (1, "")
 
