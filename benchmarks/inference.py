@@ -6,12 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from benchmarks.engines import ENGINES
 from benchmarks.measure import measure
-from pipeline.quantize import CALIBRATION_IMAGES, quantize
+from pipeline.quantize import calibration_images, quantize
 from pipeline.splits import read_split
 
 REPEATS = 5
@@ -27,14 +26,8 @@ def bench_inference(folder: Path) -> dict[str, Any]:
     (bundle,) = (folder / "dist").iterdir()
     manifest = json.loads((bundle / "manifest.json").read_text())
     int8 = folder / "model.int8.onnx"  # made anew, since the bundle has one only where it was kept
-    images = read_split(folder / "data/splits/train.npz").images
-    layers_in_float = manifest["int8"]["layers_in_float"]
-    quantize(
-        bundle / "model.onnx",
-        int8,
-        images[np.linspace(0, len(images) - 1, CALIBRATION_IMAGES, dtype=int)],
-        without=layers_in_float,
-    )
+    images = calibration_images(read_split(folder / "data/splits/train.npz"))
+    quantize(bundle / "model.onnx", int8, images, without=manifest["int8"]["layers_in_float"])
     files = [str(path) for path in (folder / "models/model.keras", bundle / "model.onnx", int8)]
     command = [sys.executable, "-m", "benchmarks.engines", *files]
     print("bench: one image, 64 and 1,000 in turn by each engine", flush=True)

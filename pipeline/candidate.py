@@ -26,10 +26,8 @@ SHOWN = ("confusion_matrix.png", "predictions.png")  # pictures of the run that 
 TEST_SIZES = (1, 3, 8)  # images of test_data_set_0, 1 and 2
 
 
-def write_candidate(
-    mlflow: Any, run: Any, model: Path, training: Split, validation: Split, int8_loss: float
-) -> dict[str, Any]:
-    """Write the folder `model` of a run that competes; its facts, as facts.json has them.
+def write_candidate(mlflow: Any, run: Any, model: Path, training: Split, validation: Split, int8_loss: float) -> None:
+    """Write the folder `model` of a run that competes.
 
     Args:
         int8_loss: of validation accuracy, 0 to 1, that the int8 copy may have.
@@ -59,7 +57,6 @@ def write_candidate(
         "latency": {"machine": machine()} | time_models(model, validation.images),
     }
     write_json(model / FACTS, facts)
-    return facts
 
 
 def save_flavour(mlflow: Any, proto: Any, model: Path) -> None:

@@ -53,12 +53,13 @@ def latency_table(models: dict[str, Callable[[np.ndarray], Any]], images: np.nda
 
 def machine() -> str:
     """Cores, processor, memory and Python, in words."""
-    names = [line.split(":")[1].strip() for line in _cpu_lines() if line.startswith("model name")]
+    names = [line.split(":")[1].strip() for line in processor_facts().splitlines() if line.startswith("model name")]
     processor = names[0] if names else platform.processor() or platform.machine()
     gigabytes = psutil.virtual_memory().total / 2**30
     return f"{psutil.cpu_count()} cores, {processor}, {gigabytes:.0f} GiB, Python {platform.python_version()}"
 
 
-def _cpu_lines() -> list[str]:
+def processor_facts() -> str:
+    """What Linux says of the processor; empty elsewhere."""
     path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
+    return path.read_text() if path.exists() else ""
