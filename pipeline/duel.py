@@ -1,8 +1,14 @@
 """Champion against challenger: a paired test on the same validation images."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from pipeline.onnx_model import open_session, probabilities
+from pipeline.splits import Split
+
+BATCH_SIZE = 250  # images
 
 
 class Duel(NamedTuple):
@@ -18,6 +24,11 @@ class Duel(NamedTuple):
     def won(self, significance: float) -> bool:
         """Whether the challenger is better beyond chance."""
         return self.only_challenger > self.only_champion and self.p_value < significance
+
+
+def right(model: Path, split: Split) -> np.ndarray:
+    """For each image of the split whether the ONNX model names its class, bool (n,)."""
+    return probabilities(open_session(model), split.images, BATCH_SIZE).argmax(1) == split.labels
 
 
 def duel(champion_right: np.ndarray, challenger_right: np.ndarray) -> Duel:

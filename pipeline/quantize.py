@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.duel import right
 from pipeline.latency import processor_facts, seconds_in_turn
 from pipeline.onnx_model import INPUT, open_session, probabilities
 from pipeline.splits import Split
@@ -82,7 +83,7 @@ def calibration_images(training: Split) -> np.ndarray:
 
 def accuracy_of(model: Path, split: Split) -> float:
     """Share of the split's images whose class the ONNX model names."""
-    return float(np.mean(probabilities(open_session(model), split.images, 250).argmax(1) == split.labels))
+    return float(right(model, split).mean())
 
 
 def quantize(

@@ -149,11 +149,12 @@ def require_same(actual: str, expected: str, owner: str) -> None:
 def record(mlflow: Any, version: Any, decision: str, facts: dict[str, Any]) -> None:
     """Write a decision and its figures on the version in place of an earlier one, and move the alias to one that is promoted.
 
-    The decision is written first: an interrupted call finds it and moves the alias.
+    `decision` is written after its figures and before the alias moves: after an interruption the next
+    call judges again, or finds it and moves the alias.
     """
     client = mlflow.MlflowClient()
     for name in version.tags:
-        if name.startswith("decision."):
+        if name.split(".")[0] == "decision":
             client.delete_model_version_tag(REGISTERED_NAME, version.version, name)
     for name, value in facts.items():
         client.set_model_version_tag(REGISTERED_NAME, version.version, f"decision.{name}", str(value))

@@ -10,21 +10,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 
 from pipeline import registry
 from pipeline.bundle import write_bundle
 from pipeline.candidate import write_candidate
-from pipeline.duel import Duel, duel
+from pipeline.duel import Duel, duel, right
 from pipeline.errors import PipelineError, one_message
-from pipeline.onnx_model import open_session, probabilities
 from pipeline.params import Params, read_params
 from pipeline.registry import ALIAS, FACTS, KEPT, ONNX_FILE, PROMOTED, REGISTERED_NAME, ROLLED_BACK
 from pipeline.splits import Split, read_split, require_validated
 from pipeline.tracking import connect, explained
 
-BATCH_SIZE = 250  # images
 LIMITS, DUEL = "limits", "duel"  # what a decision came by
 
 
@@ -59,7 +56,7 @@ def settle(mlflow: Any, data: dict[str, str], params: ReleaseParams, splits: tup
     """The version that is champion once the best runs have challenged.
 
     The best run challenges; where a limit or a rollback rules it out, the next one does. A
-    challenger is judged once against one champion.
+    challenger is judged once against one champion under one set of limits.
     """
     with explained():
         champion, runs = registry.current_champion(mlflow), registry.competing_runs(mlflow, data)
@@ -70,23 +67,11 @@ def settle(mlflow: Any, data: dict[str, str], params: ReleaseParams, splits: tup
         if rival and version and version.version == rival.version:
             print(f"export: version {rival.version} of {REGISTERED_NAME} stays the {ALIAS}: no run is better")
             return rival
-        if version is None or allow or not judged_before(version, rival):
-            version = version or candidate_of(mlflow, run, data, splits, params.int8_loss)
-            verdict, facts = judge(mlflow, rival, version, params, splits[1], allow)
-            with explained():
-                registry.record(mlflow, version, verdict, facts)
-            print(f"export: version {version.version} of {REGISTERED_NAME}: {verdict}, {facts['reason']}")
+        if version and not allow and judged_before(version, rival, params):
+            verdict, facts = recalled(mlflow, version)
         else:
-            verdict, facts = (
-                version.tags["decision"],
-                {name: version.tags[f"decision.{name}"] for name in ("by", "reason")},
-            )
-            print(
-                f"export: version {version.version} of {REGISTERED_NAME} was judged before: {verdict}, {facts['reason']}"
-            )
-            if verdict == PROMOTED:  # an earlier call was interrupted before it moved the alias
-                with explained():
-                    registry.crown(mlflow, version)
+            version = version or candidate_of(mlflow, run, data, splits, params.int8_loss)
+            verdict, facts = judged(mlflow, rival, version, params, splits[1], allow)
         if verdict == PROMOTED:
             return version
         if facts["by"] == DUEL:
@@ -99,11 +84,29 @@ def settle(mlflow: Any, data: dict[str, str], params: ReleaseParams, splits: tup
     return champion
 
 
-def judged_before(version: Any, rival: Any | None) -> bool:
-    """Whether the version was rolled back, or was judged against this very champion."""
+def judged_before(version: Any, rival: Any | None, params: ReleaseParams) -> bool:
+    """Whether the version was rolled back, or was judged against this very champion under these limits."""
     if version.tags.get("decision") == ROLLED_BACK:
         return True
-    return rival is not None and version.tags.get("decision.against") == str(rival.version)
+    asked = rival is not None and (str(rival.version), limits(params))
+    return "decision" in version.tags and asked == tuple(
+        version.tags.get(f"decision.{name}") for name in ("against", "limits")
+    )
+
+
+def limits(params: ReleaseParams) -> str:
+    """What a decision depends on beside the two models, in words."""
+    return params.model_dump_json(exclude={"int8_loss"})
+
+
+def recalled(mlflow: Any, version: Any) -> tuple[str, dict[str, Any]]:
+    """The decision of an earlier call, carried out where that call was interrupted before it moved the alias."""
+    verdict, facts = version.tags["decision"], {name: version.tags[f"decision.{name}"] for name in ("by", "reason")}
+    print(f"export: version {version.version} of {REGISTERED_NAME} was judged before: {verdict}, {facts['reason']}")
+    if verdict == PROMOTED:
+        with explained():
+            registry.crown(mlflow, version)
+    return verdict, facts
 
 
 def candidate_of(mlflow: Any, run: Any, data: dict[str, str], splits: tuple[Split, Split], int8_loss: float) -> Any:
@@ -114,6 +117,17 @@ def candidate_of(mlflow: Any, run: Any, data: dict[str, str], splits: tuple[Spli
         write_candidate(mlflow, run, model, *splits, int8_loss)
         with explained():
             return registry.register(mlflow, run, model, data)
+
+
+def judged(
+    mlflow: Any, rival: Any | None, version: Any, params: ReleaseParams, validation: Split, allow: bool
+) -> tuple[str, dict[str, Any]]:
+    """The decision of `judge`, recorded on the version and printed."""
+    verdict, facts = judge(mlflow, rival, version, params, validation, allow)
+    with explained():
+        registry.record(mlflow, version, verdict, facts | {"limits": limits(params)})
+    print(f"export: version {version.version} of {REGISTERED_NAME}: {verdict}, {facts['reason']}")
+    return verdict, facts
 
 
 def judge(
@@ -142,11 +156,6 @@ def judge(
     if objections:
         by, reason = "ALLOW=1", "; ".join(["by ALLOW=1", *objections])
     return PROMOTED, {"by": by, "reason": reason} | figures
-
-
-def right(model: Path, split: Split) -> np.ndarray:
-    """For each image of the split whether the ONNX model names its class, bool (n,)."""
-    return probabilities(open_session(model), split.images, BATCH_SIZE).argmax(1) == split.labels
 
 
 def over_limits(model: Path, facts: dict[str, Any], params: ReleaseParams) -> list[str]:

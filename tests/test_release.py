@@ -184,6 +184,36 @@ def test_a_challenger_beyond_a_limit_loses(store, models, data, limit):
     )
 
 
+def test_once_the_limit_is_raised_the_challenger_is_judged_again(store, models, data):
+    add_run(store, models[NO_BLUE], data, 0.66)
+    export(data)
+    add_run(store, models[SEES_ALL], data, 1.0)
+    export(data, PARAMS.model_copy(update={"maximum_megabytes": 1e-6}))
+    assert decisions(store) == {1: "promoted", 2: "kept-champion"}
+    export(data)
+    assert decisions(store) == {1: "promoted", 2: "promoted"}
+
+
+def test_a_decision_that_was_half_recorded_is_made_again(store, models, data, monkeypatch):
+    add_run(store, models[NO_BLUE], data, 0.66)
+    export(data)
+    add_run(store, models[SEES_ALL], data, 1.0)
+    set_tag = store.MlflowClient.set_model_version_tag
+
+    def killed_at_the_verdict(client, name, version, key, value):
+        if key == "decision":
+            raise KeyboardInterrupt
+        set_tag(client, name, version, key, value)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.MlflowClient, "set_model_version_tag", killed_at_the_verdict)
+        with pytest.raises(KeyboardInterrupt):
+            export(data)
+    assert decisions(store) == {1: "promoted", 2: None}
+    export(data)
+    assert decisions(store) == {1: "promoted", 2: "promoted"}
+
+
 def test_without_a_champion_a_limit_leaves_none_and_says_so(store, models, data, tmp_path):
     add_run(store, models[SEES_ALL], data, 1.0)
     with pytest.raises(PipelineError, match=r"no run may become champion.*maximum_megabytes.*ALLOW=1"):
