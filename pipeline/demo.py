@@ -59,6 +59,8 @@ def demo(folder: Path) -> None:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # dvc.yaml says `python`
     }
     for command in (["init", "--no-scm", "--quiet"], ["repro"]):
+        if command == ["repro"]:
+            shutil.copytree(".dvc/plots", folder / ".dvc/plots")  # which `dvc init` would not have there
         if subprocess.run([sys.executable, "-m", "dvc", *command], cwd=folder, env=environment).returncode:
             raise PipelineError(
                 f"`dvc {command[0]}` failed in {folder}; its own message stands above. `make demo` starts anew."

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from pipeline.calibration import calibrate
 from pipeline.checkpoint import Checkpoint, checkpoint_path, resumable, write_checkpoint
 from pipeline.errors import PipelineError
 from pipeline.files import remove, sha256_of, whole, write_csv, write_json
@@ -43,6 +44,8 @@ def train(
 ) -> None:
     """Fit the network; write the epoch best on validation, its figures, the wall time and the learning curves.
 
+    Its probabilities are calibrated on validation.
+
     A training that was killed resumes after its last whole epoch, in its MLflow run, and ends with the
     same bytes.
 
@@ -76,7 +79,8 @@ def train(
         except PipelineError:  # it would go wrong again
             remove(unfinished)
             raise
-        figures = kept_figures(fitted, rows, splits[1])
+        temperature = calibrate(fitted, splits[1])
+        figures = kept_figures(fitted, rows, splits[1]) | {"temperature": temperature}
         speed = {"seconds": seconds, "images_per_second": len(rows) * len(splits[0].labels) / seconds}
         with whole(model, metrics, timing, curves) as drafts:
             save_model(fitted, drafts[0], figures)
@@ -86,7 +90,10 @@ def train(
         record(mlflow.log_metrics, {f"train_{name}": value for name, value in speed.items()})
         record(lineage.log_model, mlflow, fitted, figures, splits[1].images[:2])
         record(mlflow.set_tag, tracking.MODEL_TAG, sha256_of(model))  # last: a run that has it is complete
-    print("train: kept epoch {best_epoch} of {epochs}, validation accuracy {validation_accuracy:.4f}".format(**figures))
+    print(
+        "train: kept epoch {best_epoch} of {epochs}, validation accuracy {validation_accuracy:.4f}, "
+        "temperature {temperature:.2f}".format(**figures)
+    )
 
 
 def announce(params: TrainParams, training: Split, validation: Split, begun: Checkpoint | None) -> None:

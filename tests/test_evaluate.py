@@ -1,32 +1,16 @@
 import csv
 import json
 
-import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
 
-from pipeline.evaluate import EvaluateParams, evaluate, measure, measure_classes
+from pipeline.evaluate import EvaluateParams, evaluate
 from pipeline.files import write_csv, write_json
 from pipeline.keras_file import save_model
 from pipeline.keras_start import start_keras
 from pipeline.models import NETWORKS
 from pipeline.splits import read_split
-
-
-def test_figures_on_a_hand_made_case():
-    labels = np.array([0, 0, 0, 0, 1, 1, 1, 2])
-    predicted = np.array([0, 0, 0, 1, 1, 1, 0, 0])
-    figures = measure(labels, predicted)
-    assert figures["accuracy"] == 5 / 8
-    assert figures["images"] == 8
-    # Wilson, by hand: (5 + z²/2 ± z sqrt(5 · 3 / 8 + z²/4)) / (8 + z²), z = 1.959964
-    assert (figures["accuracy_low"], figures["accuracy_high"]) == pytest.approx((0.305742, 0.863155), abs=1e-5)
-    assert figures["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
-    classes = measure_classes(labels, predicted, ["a", "b", "c"])
-    assert [row["precision"] for row in classes] == pytest.approx([3 / 5, 2 / 3, 0])
-    assert [row["recall"] for row in classes] == pytest.approx([3 / 4, 2 / 3, 0])
-    assert [(row["class_name"], row["images"]) for row in classes] == [("a", 4), ("b", 3), ("c", 1)]
 
 
 @pytest.fixture
@@ -37,7 +21,7 @@ def trained(splits, tmp_path, monkeypatch):
     keras = start_keras()
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)
-    figures = {"validation_accuracy": 0.25, "validation_loss": 2.0, "best_epoch": 1, "epochs": 2}
+    figures = {"validation_accuracy": 0.25, "validation_loss": 2.0, "best_epoch": 1, "epochs": 2, "temperature": 2.0}
     save_model(NETWORKS["basic"].build(10), tmp_path / "model.keras", figures)
     write_json(tmp_path / "train.json", figures)
     write_csv(tmp_path / "curves.csv", [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.5}])
@@ -46,7 +30,7 @@ def trained(splits, tmp_path, monkeypatch):
 
 
 def outputs(folder):
-    return [folder / name for name in ("e.json", "c.csv", "p.csv", "pictures")]
+    return [folder / name for name in ("e.json", "c.csv", "p.csv", "r.csv", "pictures")]
 
 
 def test_every_test_image_is_scored_once_and_the_same_figures_stand_in_mlflow(trained, splits, tmp_path):
@@ -62,7 +46,13 @@ def test_every_test_image_is_scored_once_and_the_same_figures_stand_in_mlflow(tr
         "confusion_matrix.png",
         "mistakes.png",
         "predictions.png",
+        "reliability.png",
     ]
+    with (out / "r.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for name in ("without temperature", "with temperature"):
+        assert sum(int(row["images"]) for row in rows if row["probabilities"] == name) == 100
+    assert figures["calibration_error"] != figures["calibration_error_without_temperature"]
     import mlflow
 
     client = mlflow.MlflowClient()
@@ -79,6 +69,7 @@ def test_every_test_image_is_scored_once_and_the_same_figures_stand_in_mlflow(tr
         "pictures/confusion_matrix.png",
         "pictures/mistakes.png",
         "pictures/predictions.png",
+        "pictures/reliability.png",
     }
 
 

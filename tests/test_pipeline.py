@@ -24,9 +24,17 @@ from pipeline.splits import read_split
 STAGES = ("download", "prepare", "validate", "train", "evaluate", "export")
 METRICS = {
     "validate": {"success", "expectations", "failed", "images", "splits"},
-    "train": {"validation_accuracy", "validation_loss", "epochs"},
+    "train": {"validation_accuracy", "validation_loss", "epochs", "temperature"},
     "train_timing": {"seconds", "images_per_second"},
-    "evaluate": {"accuracy", "accuracy_low", "accuracy_high", "macro_f1", "images"},
+    "evaluate": {
+        "accuracy",
+        "accuracy_low",
+        "accuracy_high",
+        "macro_f1",
+        "images",
+        "top3_accuracy",
+        "calibration_error",
+    },
     "export": {"parity_images", "parity_max_abs_difference", "parity_argmax_disagreements", "bytes", "opset"},
 }
 
@@ -78,6 +86,7 @@ def as_clone(folder):
     for command in (["git", "init", "-q"], ["git", "add", "."], ["git", *identity, "commit", "-qm", "as cloned"]):
         subprocess.run(command, cwd=folder, check=True)
     assert dvc(folder, "init", "-q").returncode == 0
+    shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
     subprocess.run(["git", *identity, "commit", "-qm", "DVC"], cwd=folder, check=True)
 
 
@@ -132,7 +141,13 @@ def test_every_output_holds_what_the_contract_says(finished):
         predicted = [line.split(",")[2] for line in file][1:]
     scores = probabilities(open_session(finished / "models/model.onnx"), split.images, 64)
     assert split.class_names[scores.argmax(1)].tolist() == predicted
-    for picture in ("contact_sheet.png", "test/confusion_matrix.png", "test/predictions.png", "test/mistakes.png"):
+    for picture in (
+        "contact_sheet.png",
+        "test/confusion_matrix.png",
+        "test/predictions.png",
+        "test/mistakes.png",
+        "test/reliability.png",
+    ):
         assert (finished / "reports/plots" / picture).stat().st_size > 1000
 
 
