@@ -29,6 +29,7 @@ Trained and measured on **{facts["data"]}** (archive SHA-256 `{lineage["archive_
 |---|---|
 | test accuracy | {metrics["test_accuracy"]:.4f} (95 % interval {metrics["test_accuracy_low"]:.4f} to {metrics["test_accuracy_high"]:.4f}, {metrics["test_images"]:,.0f} images) |
 | test macro F1 | {metrics["test_macro_f1"]:.4f} |
+| expected calibration error, test | {metrics["test_calibration_error"]:.3f} |
 | validation accuracy (the model was chosen by it) | {metrics["validation_accuracy"]:.4f} |
 | largest difference from the Keras model, {metrics["parity_images"]:,.0f} test images | {metrics["parity_max_abs_difference"]:.1e} |
 

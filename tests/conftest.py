@@ -134,6 +134,7 @@ VERSION_FACTS = {
         "test_accuracy_high": 0.6,
         "test_images": 100.0,
         "test_macro_f1": 0.5,
+        "test_calibration_error": 0.02,
     },
     "lineage": {"archive_sha256": "ab" * 32, "git_commit": None, "mlflow_run_id": "a run", "model_version": 1},
     "int8": {"kept": False, "reason": "it is slower"},

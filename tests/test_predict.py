@@ -84,6 +84,18 @@ def test_many_files_are_done_in_batches(bundle, tmp_path):
     assert [line.split(": ")[1].split()[0] for line in lines] == ["red"] * 149 + ["green"]
 
 
+def test_a_terminal_shows_a_bar_while_many_files_are_done(bundle, tmp_path):
+    paths = [save(tmp_path / f"{number}.png") for number in range(70)]
+    reader, terminal = os.openpty()
+    command = [sys.executable, "-m", "pipeline.predict", *map(str, [bundle, *paths])]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=terminal, check=True)
+    os.close(terminal)
+    assert len(done.stdout.splitlines()) == 70
+    shown = os.read(reader, 10_000).decode()
+    assert "64/70" in shown
+    assert shown.endswith(f"[{'#' * 30}] 70/70\r\n")
+
+
 def test_a_folder_without_files_is_left_out_and_the_others_are_done(bundle, tmp_path):
     (tmp_path / "empty/.hidden").mkdir(parents=True)
     save(tmp_path / "empty/.hidden/a.png")

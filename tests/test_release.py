@@ -83,6 +83,7 @@ def add_run(mlflow, model, data, validation_accuracy, status="FINISHED", **tags)
         for name in ("confusion_matrix.png", "predictions.png"):
             mlflow.log_image(Image.new("RGB", (8, 8)), f"pictures/{name}")
         figures = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "macro_f1": 0.5, "images": 100}
+        figures["calibration_error"] = 0.02
         mlflow.log_metrics({f"test_{name}": value for name, value in figures.items()})
         mlflow.log_metrics(
             {"best_validation_accuracy": validation_accuracy, "parity_max_abs_difference": 1e-6, "parity_images": 100}
