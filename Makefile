@@ -4,13 +4,14 @@ SHELL := /bin/sh
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
 EXTRAS ?=
+N ?= 5
 # For the stages, since dvc.yaml says `python`:
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: help setup demo repro export rollback test lint bench lock
+.PHONY: help setup demo repro export rollback seeds test lint bench lock
 
 help: ## list the targets
 	@echo "usage: make TARGET"
@@ -42,6 +43,9 @@ export: .venv/installed ## the best tracked model challenges the champion, whose
 
 rollback: .venv/installed ## make an earlier version the champion again: VERSION=1
 	@.venv/bin/python -m pipeline.rollback "$(VERSION)" dist
+
+seeds: .venv/installed ## train with N seeds as DVC experiments, and tell which difference between two models is real: N=5
+	@.venv/bin/python -m pipeline.seeds "$(N)" reports/seeds.csv reports/seeds.json
 
 test: .venv/installed ## run the tests
 	@.venv/bin/python -m pytest

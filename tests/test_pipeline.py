@@ -1,5 +1,6 @@
 """The whole DAG through real DVC, MLflow, Great Expectations, tf2onnx and ONNX Runtime, and what interrupts it."""
 
+import csv
 import json
 import os
 import random
@@ -67,10 +68,10 @@ def query(folder, sql):
 on_finished = pytest.mark.xdist_group("finished")  # one process runs the tests that share the finished project
 
 
-def make(folder, target):
-    """`make TARGET` with the environment that runs the tests in place of a new one."""
+def make(folder, *arguments):
+    """`make ...` with the environment that runs the tests in place of a new one."""
     return subprocess.run(
-        ["make", "--old-file=.venv/installed", target], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True
+        ["make", "--old-file=.venv/installed", *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True
     )
 
 
@@ -232,6 +233,25 @@ def test_make_export_registers_the_model_and_writes_its_bundle(finished):
     assert manifest["data"] == "generated"
     assert manifest["lineage"]["dvc_stages"].keys() == set(STAGES[:-1])
     assert manifest["lineage"]["git_commit"]
+
+
+@on_finished
+def test_make_seeds_trains_each_seed_once_and_tells_the_spread(finished):
+    before = outputs(finished)
+    done = make(finished, "seeds", "N=2")
+    assert done.returncode == 0, done.stderr
+    assert "seeds: 2 trainings that differ by their seed alone:" in done.stdout
+    assert "\n  epoch 2/2 " in done.stdout
+    first, second = list(csv.DictReader((finished / "reports/seeds.csv").open()))
+    assert (first["seed"], second["seed"]) == ("0", "1")
+    kept = json.loads((finished / "reports/metrics/evaluate.json").read_text())["accuracy"]
+    assert float(first["test_accuracy"]) == kept  # params.yaml has seed 0: the same training
+    assert first["validation_accuracy"] != second["validation_accuracy"]
+    assert json.loads((finished / "reports/seeds.json").read_text())["trainings"] == 2
+    assert {"seed-0", "seed-1"} <= set(dvc(finished, "exp", "list", "--name-only").stdout.split())
+    for name in ("seeds.csv", "seeds.json"):
+        (finished / "reports" / name).unlink()
+    assert outputs(finished) == before
 
 
 @on_finished
