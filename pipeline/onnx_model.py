@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.errors import PipelineError, innermost
 from pipeline.onnx_simplify import simplify
 
 INPUT, OUTPUT = "image", "probabilities"
@@ -81,6 +82,28 @@ def open_session(path: Path) -> Any:
     import onnxruntime
 
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def session_for(path: Path, class_names: list[str], archive_sha256: str) -> Any:
+    """An ONNX Runtime session on the CPU, of a model that was made for this data.
+
+    Raises:
+        PipelineError: the file is absent or damaged, names other classes, or learnt from another archive.
+    """
+    try:
+        session = open_session(path)
+    except Exception as error:  # ONNX Runtime's own classes, one for each kind of damage
+        raise PipelineError(
+            f"cannot read the ONNX model {path}: {innermost(error)}. `dvc repro` restores it or makes it anew."
+        ) from None
+    facts = session.get_modelmeta().custom_metadata_map
+    for name, value in {"class_names": json.dumps(class_names), "archive_sha256": archive_sha256}.items():
+        if facts.get(name) != value:
+            raise PipelineError(
+                f"{path} was not made for this data: its {name} is {facts.get(name)}, the splits' is {value}. "
+                "`dvc repro` brings the two that belong together."
+            )
+    return session
 
 
 def probabilities(session: Any, images: np.ndarray, batch_size: int) -> np.ndarray:
