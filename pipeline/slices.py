@@ -21,15 +21,16 @@ class Slice(NamedTuple):
     """What images are parted by, and what its ends mean to the eye."""
 
     name: str
+    title: str
     lowest: str
     highest: str
 
 
 SLICES = (
-    Slice("brightness", "dark", "bright"),
-    Slice("contrast", "weak", "strong"),
-    Slice("colourfulness", "grey", "vivid"),
-    Slice("similarity", "far", "near"),
+    Slice("brightness", "brightness", "dark", "bright"),
+    Slice("contrast", "contrast", "weak", "strong"),
+    Slice("colourfulness", "colourfulness", "grey", "vivid"),
+    Slice("similarity", "likeness to training", "far", "near"),
 )
 
 
@@ -46,11 +47,9 @@ def slices(params: SlicesParams, test: Path, predictions: Path, nearest: Path, t
     with whole(table, picture) as drafts:
         write_csv(drafts[0], rows)
         draw(rows, float(correct.mean()), drafts[1])
-    worst, best = (choose(rows, key=lambda row: row["accuracy"]) for choose in (min, max))
-    print(
-        f"slices: accuracy {correct.mean():.4f}, "
-        + ", ".join(f"{row['accuracy']:.4f} where {row['slice']} is in part {row['part']}" for row in (worst, best))
-    )
+    ends = [choose(rows, key=lambda row: row["accuracy"]) for choose in (min, max)]
+    worst, best = (f"{row['accuracy']:.4f} ({row['slice']} {row['low']:.4g} to {row['high']:.4g})" for row in ends)
+    print(f"slices: accuracy {correct.mean():.4f}; from {worst} to {best}")
 
 
 def looks(images: np.ndarray) -> dict[str, np.ndarray]:
@@ -92,7 +91,11 @@ def read_similarity(nearest: Path, images: int) -> np.ndarray:
         raise PipelineError(
             f"{nearest} must name each of the {images:,} test images once and in order, got {len(rows):,} rows. {remedy}"
         )
-    return np.array([similarity for _, similarity in rows])
+    similarity = np.array([similarity for _, similarity in rows])
+    if not (np.abs(similarity) < 1.001).all():  # false for NaN; a rounded cosine may exceed 1 by a little
+        wrong = similarity[~(np.abs(similarity) < 1.001)][0]
+        raise PipelineError(f"{nearest} has the similarity {wrong}, expected -1 to 1. {remedy}")
+    return similarity
 
 
 def measure_parts(name: str, values: np.ndarray, correct: np.ndarray, parts: int) -> list[dict[str, Any]]:
@@ -128,6 +131,7 @@ def draw(rows: list[dict[str, Any]], overall: float, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12.8, 10.5), layout="constrained")  # 1280 pixels wide; letters of 24 can be read at 400
+    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15)
     panels = figure.subplots(2, 2, sharey=True)
     for axes, part in zip(panels.flat, SLICES, strict=True):
         mine = [row for row in rows if row["slice"] == part.name]
@@ -146,7 +150,7 @@ def draw(rows: list[dict[str, Any]], overall: float, path: Path) -> None:
             capsize=8,
             linewidth=3,
         )
-        axes.set_title(part.name, fontsize=28)
+        axes.set_title(part.title, fontsize=28)
         axes.set_xticks([min(places), max(places)], [part.lowest, part.highest])
         axes.tick_params(labelsize=24)
         axes.margins(x=0.15)

@@ -15,7 +15,8 @@ COMPONENTS = 128  # of a descriptor; 64 finds the same twins but ranks them a li
 SHRINKAGE = 0.01  # of the mean variance, added to each: rare directions of few images would be all noise
 SHIFT = 3  # pixels by which one image may be moved against the other, each way
 SCALES = (1.0, 0.92, 1.09)  # of the first image; crops of one shot differ by a pixel or two along the side
-FAINTEST = 2.0  # grey levels; fluctuations below it count as flat, since re-encoding alone makes as many
+FAINTEST_EDGE = 0.5  # grey levels per pixel; rounding alone makes as much, and a flat image must come out as flat
+FAINTEST_DETAIL = 2.0  # grey levels; fluctuations below it count as flat, since re-encoding alone makes as many
 
 
 def luminance(images: np.ndarray) -> np.ndarray:
@@ -42,6 +43,7 @@ def _histograms(images: np.ndarray) -> np.ndarray:
     smooth = smoothed(luminance(images), 0.7)
     down, across = np.gradient(smooth, axis=(1, 2))
     strength = np.hypot(across, down)
+    strength[strength < FAINTEST_EDGE] = 0
     angle = np.arctan2(down, across) % np.pi * (DIRECTIONS / np.pi)  # 0 to DIRECTIONS, which is 0 again
     cells = _gaussians(np.arange(CELLS) * (SIDE / CELLS) + (SIDE / CELLS - 1) / 2, SIDE / CELLS / 2)  # (cell, pixel)
     histograms = np.empty((len(images), CELLS, CELLS, DIRECTIONS), np.float32)
@@ -107,7 +109,7 @@ def _best_over_shifts(still: np.ndarray, moved: np.ndarray) -> np.ndarray:
     middle = middle - middle.mean((1, 2), keepdims=True)
     window = sum(np.eye(2 * SHIFT + 1, SIDE, offset, dtype=np.float32) for offset in range(side))  # (shift, pixel)
     totals, squares = window @ moved @ window.T, window @ moved**2 @ window.T  # (n, shift down, shift across)
-    faintest = FAINTEST * side  # as a norm: of `side` times `side` pixels
+    faintest = FAINTEST_DETAIL * side  # as a norm: of `side` times `side` pixels
     norms = np.sqrt(np.maximum(squares - totals**2 / side**2, 0)).clip(faintest)
     middle /= np.linalg.norm(middle, axis=(1, 2), keepdims=True).clip(faintest)
     products = np.stack(
