@@ -72,9 +72,9 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
         raise PipelineError(f"{path} is damaged: {error}. {remedy}") from None
 
 
-def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows with the same keys as a table, the keys as its header."""
+def write_csv(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Write rows with the same keys as a table, the keys as its header; `columns` names them where rows may be none."""
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer = csv.DictWriter(file, columns or rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

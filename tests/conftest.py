@@ -1,5 +1,6 @@
 """What several test files need: small archives and splits of generated images, and a way to run a stage as users do."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -122,6 +123,28 @@ def colour_model(blind_to=None):
 
 
 COLOURS = ["red", "green", "blue"]
+
+
+def write_colour_model(path, class_names=COLOURS, archive_sha256="ab" * 32):
+    """The path of a colour model that says what it was made for."""
+    from onnx import helper
+
+    model = colour_model()
+    helper.set_model_props(model, {"class_names": json.dumps(class_names), "archive_sha256": archive_sha256})
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    return path
+
+
+def paint(images, wrong=(), first=0):
+    """A split of dim red, green and blue images, those at the places `wrong` with the next class's label."""
+    colours = np.arange(images) % 3
+    pixels = np.random.default_rng(first).integers(20, 60, (images, 32, 32, 3))
+    pixels[np.arange(images), :, :, colours] += 60
+    labels = (colours + np.isin(np.arange(images), wrong)) % 3
+    position = np.arange(first, first + images, dtype=np.int32)
+    return Split(pixels.astype(np.uint8), labels.astype(np.uint8), position, np.array(COLOURS), "ab" * 32)
+
+
 VERSION_FACTS = {
     "model": "colours",
     "data": "painted images",

@@ -3,53 +3,26 @@ import json
 
 import numpy as np
 import pytest
-from conftest import COLOURS, ROOT, approve, colour_model, run
+from conftest import ROOT, approve, paint, run, write_colour_model
 from PIL import Image
 
 from pipeline.corruptions import CORRUPTIONS
 from pipeline.errors import PipelineError
 from pipeline.robustness import BLOCK, RobustnessParams, evenly, robustness, row, summarize
 from pipeline.robustness_pictures import spread
-from pipeline.splits import Split, read_split, write_split
+from pipeline.splits import SPLIT_NAMES, read_split, write_split
 
 PARAMS = RobustnessParams(images=None, seed=0)
 OUTPUTS = ("robustness.csv", "robustness.json", "robustness.png", "corruptions.png")
-
-
-def paint(images, seed=0):
-    """A split of dim red, green and blue images, of which every tenth has a wrong label."""
-    random = np.random.default_rng(seed)
-    labels = np.arange(images) % 3
-    pixels = random.integers(20, 60, (images, 32, 32, 3))
-    pixels[np.arange(images), :, :, labels] += 60
-    labels[::10] = (labels[::10] + 1) % 3
-    position = np.arange(images, dtype=np.int32)
-    return Split(pixels.astype(np.uint8), labels.astype(np.uint8), position, np.array(COLOURS), "ab" * 32)
-
-
-def write_model(path, class_names=COLOURS, archive_sha256="ab" * 32):
-    from onnx import helper
-
-    model = colour_model()
-    helper.set_model_props(model, {"class_names": json.dumps(class_names), "archive_sha256": archive_sha256})
-    path.write_bytes(model.SerializeToString(deterministic=True))
-    return path
 
 
 @pytest.fixture
 def inputs(tmp_path):
     """Paths of a model, a test split of more than one block, and a report that approves of it."""
     test = tmp_path / "test.npz"
-    write_split(test, paint(BLOCK + 100))
-    return [
-        write_model(tmp_path / "model.onnx"),
-        test,
-        approve(tmp_path / "validate.json", {"test": test} | rest(test)),
-    ]
-
-
-def rest(test):
-    return {"train": test, "validation": test}
+    write_split(test, paint(BLOCK + 100, wrong=range(0, BLOCK + 100, 10)))
+    report = approve(tmp_path / "validate.json", dict.fromkeys(SPLIT_NAMES, test))
+    return [write_colour_model(tmp_path / "model.onnx"), test, report]
 
 
 def outputs(folder):
@@ -136,14 +109,14 @@ def test_names_that_would_overlap_are_moved_apart_and_others_stay():
     ],
 )
 def test_a_model_made_for_other_data_is_refused(inputs, tmp_path, facts, message):
-    write_model(inputs[0], **facts)
+    write_colour_model(inputs[0], **facts)
     with pytest.raises(PipelineError, match=message):
         robustness(PARAMS, *inputs, *outputs(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_split_that_was_not_validated_is_refused(inputs, tmp_path):
-    write_split(inputs[1], paint(20, seed=1))
+    write_split(inputs[1], paint(20))
     with pytest.raises(PipelineError, match="is not the file that was validated"):
         robustness(PARAMS, *inputs, *outputs(tmp_path / "out"))
 
