@@ -11,7 +11,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: help setup demo repro export rollback seeds test lint bench lock
+.PHONY: help setup demo repro evidence export rollback seeds test lint bench lock
 
 help: ## list the targets
 	@echo "usage: make TARGET"
@@ -36,6 +36,10 @@ demo: .venv/installed ## run the whole pipeline on generated images, offline, in
 repro: .venv/installed ## run the pipeline on CIFAR-10: check params.yaml, then `dvc repro`
 	@.venv/bin/python -m pipeline.check_params
 	@.venv/bin/python -m dvc repro
+
+evidence: .venv/installed ## what data and model are worth: near duplicates, suspect labels, robustness, one page in reports/
+	@.venv/bin/python -m pipeline.check_params
+	@.venv/bin/python -m dvc repro evidence/dvc.yaml
 
 export: .venv/installed ## the best tracked model challenges the champion, whose bundle goes to dist/; ALLOW=1 promotes it in any case
 	@.venv/bin/python -m pipeline.release reports/metrics/validate.json data/splits/train.npz data/splits/validation.npz dist \

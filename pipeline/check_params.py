@@ -4,9 +4,13 @@ from pipeline.download import DownloadParams
 from pipeline.errors import PipelineError, one_message
 from pipeline.evaluate import EvaluateParams
 from pipeline.export import ExportParams
+from pipeline.near_duplicates import NearDuplicatesParams
 from pipeline.params import read_params
 from pipeline.prepare import PrepareParams
 from pipeline.release import ReleaseParams
+from pipeline.robustness import RobustnessParams
+from pipeline.slices import SlicesParams
+from pipeline.suspect_labels import SuspectLabelsParams
 from pipeline.train import TrainParams
 from pipeline.validate import ValidateParams
 
@@ -18,6 +22,10 @@ SECTIONS = {
     "evaluate": EvaluateParams,
     "export": ExportParams,
     "release": ReleaseParams,
+    "near_duplicates": NearDuplicatesParams,
+    "slices": SlicesParams,
+    "suspect_labels": SuspectLabelsParams,
+    "robustness": RobustnessParams,
 }
 
 

@@ -8,7 +8,9 @@ from conftest import ROOT
 
 from pipeline.check_params import SECTIONS
 
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+DEFAULT = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+EVIDENCE = yaml.safe_load((ROOT / "evidence/dvc.yaml").read_text())["stages"]
+STAGES = DEFAULT | EVIDENCE
 
 
 def imported(module, seen=None):
@@ -53,26 +55,56 @@ def test_modules_import_each_other_by_from_pipeline_alone():
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_is_the_module_and_the_whole_section_of_its_name(stage):
     assert STAGES[stage]["cmd"].startswith(f"python -m pipeline.{stage} ")
-    assert STAGES[stage]["params"] == [stage]
+    assert STAGES[stage]["params"] == ([stage] if stage != "report" else ["download.name"])
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stages_command_names_what_it_reads_and_writes(stage):
-    written = paths(STAGES[stage].get("outs", [])) + paths(STAGES[stage].get("metrics", []))
+    outputs = paths(STAGES[stage].get("outs", [])) + paths(STAGES[stage].get("metrics", []))
     read = [path for path in STAGES[stage]["deps"] if not path.startswith("pipeline/")]
     order_only = {"export": ["reports/metrics/evaluate.json"]}.get(stage, [])
     named = STAGES[stage]["cmd"].split()[3:]
-    assert sorted(named) == sorted(set(written + read) - set(order_only))
-    assert set(named[-len(written) :]) == set(written)  # inputs first, outputs last
+    assert sorted(named) == sorted(set(outputs + read) - set(order_only))
+    assert set(named[-len(outputs) :]) == set(outputs)  # inputs first, outputs last
+
+
+def test_evidence_speaks_of_paths_from_the_root():
+    assert {facts["wdir"] for facts in EVIDENCE.values()} == {".."}
+    assert not DEFAULT.keys() & EVIDENCE.keys()
 
 
 def test_sections_of_params_are_the_stages_and_release():
-    assert [*STAGES, "release"] == list(SECTIONS) == list(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    sections = [*DEFAULT, "release", *(stage for stage in EVIDENCE if stage != "report")]
+    assert sections == list(SECTIONS) == list(yaml.safe_load((ROOT / "params.yaml").read_text()))
 
 
-def test_only_validate_evaluate_and_export_read_the_test_split():
+def test_only_checks_scores_parity_and_evidence_read_the_test_split():
     readers = [stage for stage in STAGES if "data/splits/test.npz" in STAGES[stage]["deps"]]
-    assert readers == ["validate", "evaluate", "export"]
+    assert readers == ["validate", "evaluate", "export", "near_duplicates", "slices", "robustness"]
+    archive = [stage for stage in STAGES if "data/raw/cifar-10-python.tar.gz" in STAGES[stage]["deps"]]
+    assert archive == ["prepare"]
+
+
+def test_no_module_knows_a_path_of_the_data():
+    """Paths come from dvc.yaml, so the test above sees every reader."""
+    for path in (ROOT / "pipeline").glob("*.py"):
+        assert "data/splits" not in path.read_text(), path
+        assert "test.npz" not in path.read_text(), path
+
+
+def written(stage):
+    return set(paths(STAGES[stage].get("outs", [])) + paths(STAGES[stage].get("metrics", [])))
+
+
+def test_nothing_that_saw_the_test_split_reaches_train_but_the_verdict():
+    before, waiting = set(), ["train"]
+    while waiting:
+        deps = set(STAGES[waiting.pop()]["deps"])
+        found = {stage for stage in STAGES if written(stage) & deps} - before
+        before |= found
+        waiting += found
+    assert before == {"download", "prepare", "validate"}
+    assert set(STAGES["train"]["deps"]) & written("validate") == {"reports/metrics/validate.json"}
 
 
 def test_no_stage_depends_on_wall_times():
