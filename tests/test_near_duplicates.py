@@ -157,6 +157,13 @@ def test_faint_noise_on_flat_images_is_no_likeness():
     assert correlation(100 + 60 * pattern, 50 + 30 * pattern)[0] == pytest.approx(1, abs=0.01)
 
 
+def test_a_zoomed_copy_is_compared_at_its_own_scale():
+    images = scenes(20, seed=3)
+    copies = np.stack([np.asarray(Image.fromarray(image).resize((32, 32), box=(2, 2, 30, 30))) for image in images])
+    assert correlation(images, copies).min() > 0.8  # unscaled, the fine detail of the rims falls out of step
+    assert correlation(images, np.roll(images, 1, 0)).max() < 0.6
+
+
 def test_candidates_are_bounded_where_all_images_are_alike():
     images = scenes(60, seed=3)
     images[10:] = images[10]
