@@ -10,7 +10,7 @@ from benchmarks import suspects as benchmark
 from pipeline.errors import PipelineError
 from pipeline.onnx_model import session_for
 from pipeline.splits import read_split, write_split
-from pipeline.suspect_labels import SuspectLabelsParams, folds, suspect_labels
+from pipeline.suspect_labels import SuspectLabelsParams, folds, out_of_fold, suspect_labels
 
 PARAMS = SuspectLabelsParams(model="basic", epochs=2, batch_size=10, learning_rate=None, seed=0, folds=2, pictures=4)
 OUTPUTS = ("suspects.csv", "suspects.json", "suspects.png")
@@ -81,6 +81,15 @@ def test_where_nothing_is_suspect_table_and_picture_are_there_all_the_same(tmp_p
     assert Image.open(tmp_path / "out/suspects.png").size[0] > 0
     figures = json.loads((tmp_path / "out/suspects.json").read_text())
     assert (figures["suspects"], figures["share"]) == (0, 0)
+
+
+def test_what_judges_an_image_has_not_learnt_its_label():
+    """Labels of noise can be learnt by heart alone: networks that had seen them would name nearly all."""
+    noise = np.random.default_rng(0).integers(0, 255, (60, 32, 32, 3), np.uint8)
+    split = paint(60)._replace(images=noise)
+    scores = out_of_fold(PARAMS.model_copy(update={"epochs": 30}), split, split)
+    assert scores.sum(1) == pytest.approx(1, abs=1e-5)
+    assert np.mean(scores.argmax(1) == split.labels) < 0.6
 
 
 def test_folds_are_disjoint_stratified_and_follow_the_seed():
