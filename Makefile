@@ -11,7 +11,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: help setup demo repro evidence export rollback seeds test lint bench lock
+.PHONY: help setup demo repro reference evidence export rollback seeds test lint bench lock
 
 help: ## list the targets
 	@echo "usage: make TARGET"
@@ -36,6 +36,10 @@ demo: .venv/installed ## run the whole pipeline on generated images, offline, in
 repro: .venv/installed ## run the pipeline on CIFAR-10: check params.yaml, then `dvc repro`
 	@.venv/bin/python -m pipeline.check_params
 	@.venv/bin/python -m dvc repro
+
+reference: .venv/installed ## keep what the validated data looks like in data/reference.json, for later data to be compared with
+	@.venv/bin/python -m pipeline.reference data/splits/train.npz data/splits/validation.npz data/splits/test.npz \
+		reports/metrics/validate.json data/reference.json
 
 evidence: .venv/installed ## what data and model are worth: near duplicates, suspect labels, robustness, one page in reports/
 	@.venv/bin/python -m pipeline.check_params

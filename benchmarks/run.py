@@ -106,6 +106,8 @@ def lay_out(folder: Path, archive: Path, name: str | None) -> str:
     folder.mkdir()
     shutil.copy("dvc.yaml", folder)
     shutil.copytree("pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "data").mkdir()
+    (folder / "data/reference.json").write_text("{}\n")  # none: a reference is about the user's own data
     params, sha256 = read_params(), sha256_of(archive)
     params["download"] |= {"urls": [archive.as_uri()], "sha256": sha256, "name": name or params["download"]["name"]}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))

@@ -35,6 +35,8 @@ SECTIONS = {  # of params.yaml; evaluate and export stay as they are for CIFAR-1
         "brightest": 255,
         "class_imbalance": 0.05,
         "minimum_image_spread": 0.01,
+        "repeated_images": 0.001,
+        "drift": 0.02,
     },
     "train": {"model": "basic", "epochs": 10, "batch_size": None, "learning_rate": None, "seed": SEED},
 }
@@ -74,6 +76,8 @@ def lay_out(folder: Path) -> None:
     folder.mkdir(parents=True)
     shutil.copy(here / "dvc.yaml", folder)
     shutil.copytree(here / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "data").mkdir()
+    (folder / "data/reference.json").write_text("{}\n")  # none: these images are compared with nothing
     archive = folder.resolve() / ARCHIVE
     write_archive(archive, IMAGES_PER_BATCH, SEED)
     params = read_params() | SECTIONS

@@ -9,21 +9,27 @@ from great_expectations import expectations as expect
 from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.expectations.row_conditions import Column
 
+from pipeline.appearance import MEASURES
 from pipeline.cifar10 import CHANNELS, SIDE
+from pipeline.drift import LABEL_MEASURES
 from pipeline.features import CHANNEL_NAMES
 
 # The column that names a row in a report of what is wrong with it.
-KEYS = {"images": "archive_index", "splits": "split", "parts": "part", "classes": "class_name"}
+KEYS = {"images": "archive_index", "splits": "split", "parts": "part", "classes": "class_name", "drift": "part"}
 SHOWN = 5  # offending rows that are named
 SOURCE = "splits"  # name of the data source in Data Docs
 
 
-class Failure(NamedTuple):
-    """A failed expectation: why it is there, on what, what was seen, and up to five keys of offending rows."""
+class Outcome(NamedTuple):
+    """What came of an expectation: why it is there, what it wants (in words, and as Great Expectations calls
+    it), what was seen, and up to five keys of offending rows.
+    """
 
+    success: bool
     reason: str
     expected: str
-    observed: Any
+    kind: str
+    observed: str
     keys: list
 
 
@@ -34,6 +40,14 @@ def expectations(params, classes: int) -> dict[str, list]:
         params: a `ValidateParams`, section `validate` of params.yaml.
         classes: how many there are.
     """
+    return _absolute(params, classes) | {
+        "drift": [_share_changed(name, params.drift, measure.why) for name, measure in MEASURES.items()]
+        + [_share_changed(name, params.drift, why) for name, why in LABEL_MEASURES.items()]
+    }
+
+
+def _absolute(params, classes: int) -> dict[str, list]:
+    """Those that need no reference: section `validate` of params.yaml states the values."""
     near = params.tolerance
     means = zip(CHANNEL_NAMES, params.channel_means, strict=True)
     spreads = zip(CHANNEL_NAMES, params.channel_spreads, strict=True)
@@ -52,6 +66,13 @@ def expectations(params, classes: int) -> dict[str, list]:
         _between("spread", params.minimum_image_spread, None, "No image is constant (all black, lost)."),
         _between(
             "splits_with_these_pixels", 1, 1, "No image occurs in two splits: a test image seen in training lies."
+        ),
+        _between(
+            "images_with_these_pixels",
+            1,
+            1,
+            "Hardly an image occurs twice: what is repeated counts twice in training and in scores.",
+            mostly=1 - params.repeated_images,
         ),
     ]
     splits = [
@@ -81,8 +102,8 @@ def expectations(params, classes: int) -> dict[str, list]:
     return {"images": images, "splits": splits, "parts": parts, "classes": balanced}
 
 
-def _between(column: str, low: float | None, high: float | None, notes: str):
-    return expect.ExpectColumnValuesToBeBetween(column=column, min_value=low, max_value=high, notes=notes)
+def _between(column: str, low: float | None, high: float | None, notes: str, **more):
+    return expect.ExpectColumnValuesToBeBetween(column=column, min_value=low, max_value=high, notes=notes, **more)
 
 
 def _near(column: str, value: float, tolerance: float, notes: str):
@@ -94,7 +115,16 @@ def _in_set(column: str, values: list, notes: str):
 
 
 def _rows(part: str, count: int, notes: str):
-    return expect.ExpectTableRowCountToEqual(value=count, row_condition=Column("part") == part, notes=notes)
+    return expect.ExpectTableRowCountToEqual(value=count, notes=notes, **_where("part", part))
+
+
+def _share_changed(measure: str, most: float, notes: str):
+    return _between("drift", None, most, notes, **_where("measure", measure))
+
+
+def _where(column: str, value: str) -> dict[str, Any]:
+    """The rows that an expectation is about; `meta` says it again in a form that can be read back."""
+    return {"row_condition": Column(column) == value, "meta": {"where": [column, value]}}
 
 
 def new_context(project: Path) -> Any:
@@ -105,8 +135,8 @@ def new_context(project: Path) -> Any:
     return context
 
 
-def check(context: Any, table: str, rows: pd.DataFrame, expected: list) -> list[Failure]:
-    """Run the expectations on a table, add its page to Data Docs, and give those that failed."""
+def check(context: Any, table: str, rows: pd.DataFrame, expected: list) -> list[Outcome]:
+    """Run the expectations on a table and add its page to Data Docs."""
     batch = context.data_sources.get(SOURCE).add_dataframe_asset(table).add_batch_definition_whole_dataframe("all")
     suite = context.suites.add(gx.ExpectationSuite(table, expectations=expected))
     definition = context.validation_definitions.add(gx.ValidationDefinition(name=table, data=batch, suite=suite))
@@ -122,24 +152,56 @@ def check(context: Any, table: str, rows: pd.DataFrame, expected: list) -> list[
     )
     run = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": rows})
     (validation,) = run.run_results.values()
-    return [_failure(table, result) for result in validation.results if not result.success]
+    return [_outcome(table, rows, result) for result in validation.results]
 
 
 def data_docs_folder(project: Path) -> Path:
-    """Where Great Expectations writes its pages, index.html first."""
+    """Where Great Expectations writes its own pages, index.html first."""
     return project / "gx/uncommitted/data_docs/local_site"
 
 
-def _failure(table: str, result) -> Failure:
+def _outcome(table: str, rows: pd.DataFrame, result) -> Outcome:
     config, seen = result.expectation_config, result.result
-    limits = {
-        key: value
-        for key, value in config.kwargs.items()
-        if key in ("column", "min_value", "max_value", "value", "value_set")
-    }
-    expected = f"{config.type} on {table}: " + ", ".join(f"{key} {value}" for key, value in limits.items())
-    observed = seen.get("observed_value", seen.get("partial_unexpected_list"))
-    if isinstance(observed, list):
-        observed = ", ".join(f"{value:.6g}" if isinstance(value, float) else str(value) for value in observed[:SHOWN])
     keys = [row[KEYS[table]] for row in seen.get("partial_unexpected_index_list") or []]
-    return Failure(config.notes, expected, observed, keys[:SHOWN])
+    wanted, kind = _wanted(config.kwargs, config.meta or {}), f"{config.type} on {table}"
+    return Outcome(bool(result.success), config.notes, wanted, kind, _observed(table, rows, result), keys[:SHOWN])
+
+
+def _wanted(limits: dict[str, Any], meta: dict[str, Any]) -> str:
+    """What an expectation wants, in words."""
+    column, low, high = limits.get("column", ""), limits.get("min_value"), limits.get("max_value")
+    if "value" in limits:
+        words = f"{limits['value']:,} rows"
+    elif "value_set" in limits:
+        words = f"{column} one of {', '.join(map(str, limits['value_set']))}"
+    elif low is None and high is None:
+        words = f"{column} different in every row"
+    elif low == high:
+        words = f"{column} {low:g}"
+    elif high is None or low is None:
+        words = f"{column} at least {low:g}" if high is None else f"{column} at most {high:g}"
+    else:
+        words = f"{column} {low:.10g} to {high:.10g}"
+    if "mostly" in limits and limits["mostly"] < 1:
+        words += f" in {100 * limits['mostly']:.6g}% of the rows or more"
+    return words + (f" where {meta['where'][0]} is {meta['where'][1]}" if "where" in meta else "")
+
+
+def _observed(table: str, rows: pd.DataFrame, result) -> str:
+    """What was seen: of offending rows their values, else the range of the column."""
+    config, seen = result.expectation_config, result.result
+    if "where" in (config.meta or {}):
+        column, value = config.meta["where"]
+        rows = rows[rows[column] == value]
+    if table == "drift":
+        return "; ".join(rows["seen"])
+    if "observed_value" in seen:
+        return f"{seen['observed_value']:,}"
+    values = rows[config.kwargs["column"]] if result.success else seen.get("partial_unexpected_list", [])
+    if result.success and pd.api.types.is_numeric_dtype(values):
+        return " to ".join(dict.fromkeys((_shown(values.min()), _shown(values.max()))))
+    return ", ".join(map(_shown, list(dict.fromkeys(values) if result.success else values)[:SHOWN]))
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 
+from pipeline.appearance import appearance
 from pipeline.splits import Split
 
 CHANNEL_NAMES = ("red", "green", "blue")
-BLOCK = 5_000  # images; bounds the memory of intermediate float arrays
+BLOCK = 500  # images; bounds the memory of intermediate arrays, and keeps them in the processor's cache
 
 
 def image_table(splits: dict[str, Split]) -> pd.DataFrame:
@@ -16,17 +17,21 @@ def image_table(splits: dict[str, Split]) -> pd.DataFrame:
     blue (means of pixels scaled to 0..1), red_square, green_square, blue_square (means of their
     squares), lowest, highest (of the pixels, 0 to 255), spread (standard deviation over all
     pixels and channels, scaled to 0..1), splits_with_these_pixels (in how many splits the very
-    same pixels occur; 1 is no duplicate).
+    same pixels occur; 1 is no duplicate), images_with_these_pixels (likewise, in how many images),
+    and each measure of `pipeline.appearance`.
     """
     table = pd.concat([_measure(name, split) for name, split in splits.items()], ignore_index=True)
-    table["splits_with_these_pixels"] = table.groupby("pixels")["split"].transform("nunique")
+    twins = table.groupby("pixels")["split"]
+    table["splits_with_these_pixels"] = twins.transform("nunique")
+    table["images_with_these_pixels"] = twins.transform("size")
     return table.drop(columns="pixels")
 
 
 def _measure(name: str, split: Split) -> pd.DataFrame:
     blocks = [split.images[start : start + BLOCK] for start in range(0, len(split.images), BLOCK)]
     means, squares = (np.concatenate(part) for part in zip(*map(_moments, blocks), strict=True))
-    return pd.DataFrame(
+    looks = pd.concat([pd.DataFrame(appearance(block)) for block in blocks], ignore_index=True)
+    facts = pd.DataFrame(
         {
             "archive_index": split.archive_index,
             "split": name,
@@ -40,6 +45,7 @@ def _measure(name: str, split: Split) -> pd.DataFrame:
             "pixels": [hash(image.tobytes()) for image in split.images],
         }
     )
+    return pd.concat([facts, looks], axis=1)
 
 
 def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -66,6 +66,8 @@ def make_project(folder, archive):
     folder.mkdir()
     shutil.copy(ROOT / "dvc.yaml", folder)
     shutil.copytree(ROOT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "data").mkdir()
+    (folder / "data/reference.json").write_text("{}\n")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["download"] |= {
         "name": "generated",

@@ -1,5 +1,6 @@
 import numpy as np
 
+from pipeline.appearance import appearance
 from pipeline.features import class_table, image_table, part_table, split_table
 from pipeline.splits import Split
 
@@ -23,10 +24,18 @@ def test_image_features_are_those_of_numpy():
     assert table["lowest"].tolist() == images.min((1, 2, 3)).tolist()
 
 
+def test_every_measure_of_appearance_stands_beside_its_image():
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    table = image_table({"train": split(images[:1]), "test": split(images[1:], first=1)})
+    for name, values in appearance(images).items():
+        np.testing.assert_allclose(table[name], values, atol=2e-6)
+
+
 def test_pixels_in_two_splits_are_counted_and_twins_within_one_are_not():
     one, two = plain(1, 2, 3), plain(4, 5, 6)
     table = image_table({"train": split([one, two, two]), "test": split([one], first=3)})
     assert table["splits_with_these_pixels"].tolist() == [2, 1, 1, 2]
+    assert table["images_with_these_pixels"].tolist() == [2, 2, 2, 2]
 
 
 def test_part_table_puts_train_and_validation_together():

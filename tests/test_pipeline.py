@@ -80,7 +80,7 @@ def as_clone(folder):
     for name in ("Makefile", "requirements.lock", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, folder)
     for name in ("data", "models", "reports"):
-        (folder / name).mkdir()
+        (folder / name).mkdir(exist_ok=True)
         shutil.copy(ROOT / name / ".gitignore", folder / name)
     (folder / ".venv").symlink_to(sys.prefix)
     identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import PipelineError
+from pipeline.reference import keep_reference
 from pipeline.splits import SPLIT_NAMES, read_split, require_validated, write_split
 from pipeline.validate import ValidateParams, validate
 
@@ -19,12 +20,24 @@ PARAMS = ValidateParams(
     brightest=255,
     class_imbalance=0.3,
     minimum_image_spread=0.01,
+    repeated_images=0.01,
+    drift=0.02,
 )
 
 
 def run(splits, folder, params=PARAMS):
-    validate(params, *(splits[name] for name in SPLIT_NAMES), folder / "v.json", folder / "docs")
-    return json.loads((folder / "v.json").read_text())
+    """validate.json of the splits, compared with the reference in `folder`, where one was kept."""
+    reference = folder / "reference.json"
+    if not reference.exists():
+        reference.write_text("{}")
+    outputs = [folder / name for name in ("v.json", "drift.json", "docs")]
+    validate(params, *(splits[name] for name in SPLIT_NAMES), reference, *outputs)
+    return json.loads(outputs[0].read_text())
+
+
+def keep(splits, folder):
+    """Keep a reference of these splits in `folder`, from their verdict there."""
+    keep_reference(*(splits[name] for name in SPLIT_NAMES), folder / "v.json", folder / "reference.json")
 
 
 def spoil(splits, name, **changes):
@@ -35,7 +48,7 @@ def spoil(splits, name, **changes):
     )
 
 
-def test_good_data_passes_and_train_may_use_these_very_files(splits, tmp_path):
+def test_good_data_passes_and_train_may_use_these_very_files(splits, tmp_path, capsys):
     report = run(splits, tmp_path)
     assert (report["success"], report["failed"], report["images"], report["archive_sha256"]) == (
         True,
@@ -45,7 +58,9 @@ def test_good_data_passes_and_train_may_use_these_very_files(splits, tmp_path):
     )
     assert report["expectations"] >= 20
     require_validated(tmp_path / "v.json", *(splits[name] for name in SPLIT_NAMES))
-    assert "expectations" in (tmp_path / "docs/index.html").read_text()
+    assert "All 24 expectations are met" in (tmp_path / "docs/index.html").read_text()
+    assert json.loads((tmp_path / "drift.json").read_text()) == {"compared": False}
+    assert "keeps no reference" in capsys.readouterr().out
 
 
 def black(images):
@@ -109,6 +124,75 @@ def test_a_test_image_copied_into_train_is_refused_with_both_indices(splits, tmp
     spoil(splits, "train", images=insert)
     with pytest.raises(PipelineError, match=r"(?s)No image occurs in two splits.*in: 11, 507\b"):
         run(splits, tmp_path)
+
+
+def test_an_image_repeated_within_a_split_is_refused(splits, tmp_path):
+    def repeat(images):
+        images[:10] = images[10:20]
+        return images
+
+    spoil(splits, "train", images=repeat)
+    with pytest.raises(PipelineError, match=r"(?s)Hardly an image occurs twice.*99% of the rows.*observed: 2, 2"):
+        run(splits, tmp_path)
+
+
+def spoil_all(splits, **changes):
+    for name in SPLIT_NAMES:
+        spoil(splits, name, **changes)
+
+
+def kept(splits, tmp_path):
+    """Splits that passed, and are kept as reference."""
+    run(splits, tmp_path)
+    keep(splits, tmp_path)
+    return splits
+
+
+def test_a_reference_changes_no_byte_of_the_verdict_on_which_train_depends(splits, tmp_path):
+    run(splits, tmp_path)
+    before = (tmp_path / "v.json").read_bytes()
+    keep(splits, tmp_path)
+    run(splits, tmp_path)
+    assert (tmp_path / "v.json").read_bytes() == before
+    facts = json.loads((tmp_path / "drift.json").read_text())
+    assert (facts["compared"], facts["expectations"], facts["failed"]) == (True, 18, 0)
+    assert set(facts["training"].values()) == {0.0}
+
+
+def test_mirrored_and_shuffled_images_are_no_drift(splits, tmp_path):
+    kept(splits, tmp_path)
+    order = np.random.default_rng(0).permutation(100)
+    for name in ("validation", "test"):
+        spoil(splits, name, images=lambda images: images[order], labels=lambda labels: labels[order])
+    spoil_all(splits, images=lambda images: images[:, :, ::-1])
+    assert run(splits, tmp_path)["success"] is True
+
+
+LENIENT = PARAMS.model_copy(update={"tolerance": 1.0, "class_imbalance": 1.0, "darkest": 255, "brightest": 0})
+DRIFTED = [
+    ("brighter", {"images": lambda images: np.minimum(images, 180) + 75}),
+    ("darker", {"images": lambda images: images // 2}),
+    (
+        "colour cast towards red",
+        {"images": lambda images: np.clip(images + np.array([60, -25, -25]), 0, 255).astype(np.uint8)},
+    ),
+    ("paler colours", {"images": lambda images: images[..., [1, 1, 1]]}),
+    ("blurred", {"images": lambda images: images // 2 + np.roll(images, 1, 1) // 2}),
+    ("labels moved", {"labels": lambda labels: (labels + 1) % 10}),
+    ("more images of cross", {"labels": lambda labels: np.where(labels > 4, 4, labels).astype(np.uint8)}),
+]
+
+
+@pytest.mark.parametrize(("words", "changes"), DRIFTED, ids=[words for words, _ in DRIFTED])
+def test_what_drifted_is_named(splits, tmp_path, words, changes):
+    kept(splits, tmp_path)
+    spoil_all(splits, **changes)
+    with pytest.raises(
+        PipelineError, match=rf"(?s)drift at most 0.02.*observed: .*Against the reference [^\n]*{words}.*write {{}}"
+    ):
+        run(splits, tmp_path, LENIENT)
+    assert json.loads((tmp_path / "drift.json").read_text())["failed"] >= 1
+    assert words in (tmp_path / "docs/index.html").read_text()
 
 
 @pytest.mark.parametrize(
