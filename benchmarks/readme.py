@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ablation import ablation_table
+from benchmarks.drift import drift_text
 from benchmarks.inference import inference_text
 from benchmarks.rows import read_rows
 from benchmarks.training_report import by_network, draw, matmul_peaks, training_table
@@ -14,6 +15,7 @@ from pipeline.errors import PipelineError
 RESULTS = Path("benchmarks/results.json")
 TRAINING = Path("benchmarks/training.json")
 ABLATION = Path("benchmarks/ablation.json")
+DRIFT = Path("benchmarks/drift.json")
 INFERENCE = Path("benchmarks/inference.json")
 PICTURE = Path("docs/pictures/training.png")
 BEGIN, END = "<!-- results: written by `make bench` -->", "<!-- end of results -->"
@@ -24,6 +26,7 @@ def write_reports() -> None:
     rows = read_rows(TRAINING)
     put_between_marks(Path("README.md"), results_text(json.loads(RESULTS.read_text()), rows))
     put_between_marks(Path("docs/training.md"), ablation_table(read_rows(ABLATION)))
+    put_between_marks(Path("docs/drift.part.md"), drift_text(read_rows(DRIFT)))
     put_between_marks(Path("docs/deployment.md"), inference_text(read_rows(INFERENCE)))
     draw(by_network(rows), conditions_of(rows), PICTURE)
 

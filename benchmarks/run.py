@@ -17,9 +17,10 @@ from typing import Any
 import yaml
 
 from benchmarks.ablation import measure_ablation
+from benchmarks.drift import measure_drift
 from benchmarks.inference import bench_inference
 from benchmarks.measure import measure
-from benchmarks.readme import ABLATION, INFERENCE, RESULTS, TRAINING, write_reports
+from benchmarks.readme import ABLATION, DRIFT, INFERENCE, RESULTS, TRAINING, write_reports
 from benchmarks.rows import Rows
 from benchmarks.training import measure_training
 from pipeline.cifar10 import data_name
@@ -55,6 +56,8 @@ def main() -> None:
         if asked.section in ("all", "training"):
             rows = Rows(TRAINING, {"data": data, "machine": machine()})
             measure_training(rows, asked.archive.resolve(), splits, asked.seeds, asked.accurate)
+        if asked.section == "drift":
+            write_json(DRIFT, conditions | measure_drift(asked.archive, data))
         if asked.section == "ablation":
             measure_ablation(Rows(ABLATION, {"data": data, "machine": machine()}), splits[:2], asked.seeds)
     write_reports()
@@ -65,7 +68,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("make bench", description=__doc__.splitlines()[0])
     parser.add_argument("--archive", type=Path, default=DEFAULT_ARCHIVE, help="in CIFAR-10's format")
     parser.add_argument("--name", help="what tables call the data; by default download.name of params.yaml")
-    parser.add_argument("--section", choices=("all", "pipeline", "inference", "training", "ablation"), default="all")
+    parser.add_argument(
+        "--section", choices=("all", "pipeline", "inference", "training", "ablation", "drift"), default="all"
+    )
     parser.add_argument(
         "--seeds",
         type=int,

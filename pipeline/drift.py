@@ -17,6 +17,7 @@ from pipeline.appearance import MEASURES
 CHANCE = 1e-6  # of a difference that is taken for drift though both data sets are drawn alike
 QUANTILES = np.linspace(0, 1, 101)
 RANK_SPREAD = math.sqrt(1 / 12)  # standard deviation of ranks, which are even between 0 and 1
+UNDECIDED = "classes differ otherwise: from the changed images, or labels moved too"
 LABEL_MEASURES = {
     "labels": "Images look like their labels as much as in the reference: no labels moved.",
     "class_looks": "Each class differs from the others as in the reference: no two classes were swapped.",
@@ -87,31 +88,31 @@ def _changes(rows: pd.DataFrame, class_names: list[str], kept: dict[str, Any]) -
     looks = {name: distance(np.sort(rows[name].to_numpy()), kept, name) for name in MEASURES}
     yield from looks.items()
     names, ranks = _names(rows, class_names), _ranks(rows)
-    images_moved = max(change.drift for change in looks.values())
-    for name, change in {
-        "labels": _labels_moved(ranks, names, kept),
-        "class_looks": _looks_moved(ranks, names, kept),
-    }.items():
-        explained = 0 < change.drift <= images_moved  # changed images fit their labels less, and nobody moved a label
-        yield (
-            name,
-            change._replace(words="the classes differ otherwise, as the images changed") if explained else change,
-        )
+    of_labels = {"labels": _labels_moved(ranks, names, kept), "class_looks": _looks_moved(ranks, names, kept)}
+    if any(change.drift for change in looks.values()):  # labels that moved by themselves leave all images as they were
+        for name, change in of_labels.items():
+            of_labels[name] = change._replace(words=UNDECIDED if change.drift else change.words)
+    yield from of_labels.items()
     yield "class_shares", _shares_moved(names, kept)
 
 
 def distance(values: np.ndarray, kept: dict[str, Any], name: str) -> Change:
-    """Kolmogorov-Smirnov distance of sorted `values` from the kept quantiles, less what chance explains.
-
-    The chance is bounded as by Dvoretzky, Kiefer and Wolfowitz, with Massart's constant, for either sample.
-    """
+    """Kolmogorov-Smirnov distance of sorted `values` from the kept quantiles, less what is granted to chance."""
     quantiles, count = np.array(kept["quantiles"][name]), len(values)
     higher = (QUANTILES - np.searchsorted(values, quantiles, "right") / count).max()
     lower = (np.searchsorted(values, quantiles, "left") / count - QUANTILES).max()
-    chance = math.sqrt(math.log(2 / CHANCE) / 2) * _scale(count, kept["images"])
-    drift, measure = max(higher, lower) - chance, MEASURES[name]
+    drift, measure = max(higher, lower) - granted(count, kept["images"]), MEASURES[name]
     words = (measure.higher if higher > lower else measure.lower) if drift > 0 else "as before"
     return Change(max(drift, 0.0), float(np.median(values)), float(np.median(quantiles)), words)
+
+
+def granted(count: int, kept: int) -> float:
+    """The distance that two samples of these sizes, drawn alike, exceed with probability `CHANCE` or less.
+
+    The bound of Dvoretzky, Kiefer and Wolfowitz for two samples: Wei and Dudley, Statistics and Probability
+    Letters 82, 2012.
+    """
+    return math.sqrt(math.log(2 / CHANCE) / 2) * _scale(count, kept)
 
 
 def _scale(count: int, kept: int) -> float:
@@ -131,7 +132,9 @@ def _labels_moved(ranks: pd.DataFrame, names: pd.Series, kept: dict[str, Any]) -
     expected = leaning.reindex(names).fillna(0).to_numpy()
     scores = ((ranks.to_numpy() - 0.5) * expected).sum(1) / max(norm, 1e-12)
     agreement, chance = scores.mean(), _sigmas() * scores.std() * _scale(len(scores), kept["images"])
-    drift = max(abs(1 - agreement) - chance, 0.0) if norm else 0.0
+    # Part of the kept leaning is chance too, which other images do not repeat: they agree by less than 1.
+    repeated = 1 - leaning.size * RANK_SPREAD**2 / kept["images"] / max(norm, 1e-12)
+    drift = max(max(repeated, 0.0) - agreement - chance, agreement - 1 - chance, 0.0) if norm else 0.0
     return Change(drift, agreement, 1.0, "labels moved" if drift else "labels as before")
 
 
@@ -161,7 +164,8 @@ def _shares_moved(names: pd.Series, kept: dict[str, Any]) -> Change:
     seen, before = names.value_counts(normalize=True), pd.Series(kept["class_shares"])
     classes = seen.index.union(before.index)
     seen, before = seen.reindex(classes, fill_value=0.0), before.reindex(classes, fill_value=0.0)
-    chance = _sigmas() * np.sqrt(before * (1 - before)) * _scale(len(names), kept["images"])
+    together = (seen * len(names) + before * kept["images"]) / (len(names) + kept["images"])
+    chance = _sigmas() * np.sqrt(together * (1 - together)) * _scale(len(names), kept["images"])
     moved = abs(seen - before) - chance
     name, drift = moved.idxmax(), max(float(moved.max()), 0.0)
     more = "more" if seen[name] > before[name] else "fewer"

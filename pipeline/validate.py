@@ -173,7 +173,7 @@ def _explain(failures: list, count: int, examined: Examined, limit: float, data_
         if failure.keys:
             lines.append(f"    in: {', '.join(map(str, failure.keys))}")
     remedy = "if this data set is meant to be different, correct section `validate` of params.yaml"
-    if "drift" in examined.tables and (words := _moved(examined.tables["drift"], limit)):
+    if "drift" in examined.tables and (words := moved(examined.tables["drift"], limit)):
         lines.append(f"Against the reference the data is otherwise: {words}.")
         remedy += ", and write {} into data/reference.json until `make reference` keeps this data's"
     lines.append(
@@ -183,7 +183,7 @@ def _explain(failures: list, count: int, examined: Examined, limit: float, data_
     return "\n".join(lines)
 
 
-def _moved(changes: Any, limit: float) -> str:
+def moved(changes: Any, limit: float) -> str:
     """In words what moved, most first; what moved by less than a third of that is left out as its consequence."""
     moved = changes[changes["drift"] > max(limit, changes["drift"].max() / 3)]
     return "; ".join(dict.fromkeys(moved.sort_values("drift", ascending=False, kind="stable")["words"]))
