@@ -25,6 +25,7 @@ from pipeline.splits import read_split
 STAGES = ("download", "prepare", "validate", "train", "evaluate", "export")
 METRICS = {
     "validate": {"success", "expectations", "failed", "images", "splits"},
+    "drift": {"compared"},
     "train": {"validation_accuracy", "validation_loss", "epochs", "temperature"},
     "train_timing": {"seconds", "images_per_second"},
     "evaluate": {

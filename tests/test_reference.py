@@ -12,8 +12,7 @@ from pipeline.reference import read_reference
 @pytest.fixture
 def reference(splits, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    run(splits, tmp_path)
-    keep(splits, tmp_path)
+    keep(splits, tmp_path, "validate.json")
     return tmp_path / "reference.json"
 
 
@@ -24,7 +23,7 @@ def test_what_is_kept_is_read_back_and_equal_data_give_equal_bytes(reference, sp
     assert {part: content.images for part, content in kept.parts.items()} == {"training": 500, "test": 100}
     assert kept.parts["training"].class_shares["disc"] == pytest.approx(0.1, abs=0.02)
     first = reference.read_bytes()
-    keep(splits, tmp_path)
+    keep(splits, tmp_path, "validate.json")
     assert reference.read_bytes() == first
 
 
@@ -36,7 +35,7 @@ def test_data_that_failed_or_was_not_validated_is_not_kept(reference, splits, tm
     before = reference.read_bytes()
     spoil_all(splits, images=lambda images: images // 2)
     with pytest.raises(PipelineError, match="is not the file that was validated"):
-        keep(splits, tmp_path)
+        keep(splits, tmp_path, "validate.json")
     with pytest.raises(PipelineError):
         run(splits, tmp_path)
     with pytest.raises(PipelineError, match="the data failed validation"):
