@@ -26,7 +26,7 @@ def write_reports() -> None:
     rows = read_rows(TRAINING)
     put_between_marks(Path("README.md"), results_text(json.loads(RESULTS.read_text()), rows))
     put_between_marks(Path("docs/training.md"), ablation_table(read_rows(ABLATION)))
-    put_between_marks(Path("docs/drift.part.md"), drift_text(read_rows(DRIFT)))
+    put_between_marks(Path("docs/drift.md"), drift_text(read_rows(DRIFT)))
     put_between_marks(Path("docs/deployment.md"), inference_text(read_rows(INFERENCE)))
     draw(by_network(rows), conditions_of(rows), PICTURE)
 

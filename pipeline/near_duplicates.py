@@ -14,7 +14,8 @@ from pipeline.errors import PipelineError
 from pipeline.files import whole, write_json
 from pipeline.pair_sheet import pair_sheet
 from pipeline.params import Params, run_stage
-from pipeline.predictions import read_correct, wilson
+from pipeline.predictions import read_correct
+from pipeline.scores import wilson
 from pipeline.splits import Split, read_split
 from pipeline.twins import Pairs, confirmed, describe, nearest
 
@@ -120,12 +121,7 @@ def measure(correct: np.ndarray, with_twin: np.ndarray) -> dict[str, float]:
         "accuracy": float(correct.mean()),
     }
     if not twins.all():
-        low, high = wilson(correct[~twins])
-        figures |= {
-            "accuracy_without_twins": float(correct[~twins].mean()),
-            "accuracy_without_twins_low": low,
-            "accuracy_without_twins_high": high,
-        }
+        figures |= wilson("accuracy_without_twins", correct[~twins].sum(), (~twins).sum())
     if twins.any():
         figures["accuracy_of_twins"] = float(correct[twins].mean())
     return figures

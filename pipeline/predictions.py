@@ -1,4 +1,4 @@
-"""The table of predictions that evaluate wrote, read again, and the interval of an accuracy."""
+"""The table of predictions that evaluate wrote, read again."""
 
 import csv
 from pathlib import Path
@@ -34,11 +34,3 @@ def read_correct(predictions: Path, split: Split) -> np.ndarray:
                 f"where the test split has image {right_index} ({label}). {REMEDY}"
             )
     return np.array([actual == predicted for _, actual, predicted in rows], bool)
-
-
-def wilson(correct: np.ndarray) -> tuple[float, float]:
-    """95 % Wilson interval of the share of True in `correct`, bool (n,), n above 0."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(int(correct.sum()), len(correct)).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)

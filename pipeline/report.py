@@ -69,7 +69,7 @@ def sections_of(
 ) -> dict[str, str]:
     """The page's sections as HTML, by title."""
     return {
-        "Data": data_section(metrics["validate"], metrics["near_duplicates"], pictures),
+        "Data": data_section(metrics["validate"], metrics["drift"], metrics["near_duplicates"], pictures),
         "Suspect labels": suspects_section(metrics["suspect_labels"], tables["suspect_labels"], pictures),
         "Training": training_section(metrics["train"], tables["curves"]),
         "Classes": classes_section(metrics["evaluate"], tables["per_class"], pictures),
@@ -81,8 +81,15 @@ def sections_of(
     }
 
 
-def data_section(validated: dict[str, Any], twins: dict[str, Any], pictures: dict[str, Path]) -> str:
+def data_section(
+    validated: dict[str, Any], drift: dict[str, Any], twins: dict[str, Any], pictures: dict[str, Path]
+) -> str:
     """What the data are, that they passed validation, and which test images were as good as seen in training."""
+    compared = (
+        f"Compared with the reference {drift['reference']}, they met all {drift['expectations']} expectations on drift."
+        if drift["compared"]
+        else "No reference was kept to compare them with."
+    )
     found = (
         f"{twins['pairs']:,} pairs of a test and a training image show the same shot or nearly so; "
         f"{twins['test_images_with_twin']:,} test images have such a twin. Accuracy is {share(twins, 'accuracy')} on all "
@@ -91,7 +98,7 @@ def data_section(validated: dict[str, Any], twins: dict[str, Any], pictures: dic
     )
     passed = (
         f"{validated['images']:,} images met all {validated['expectations']} expectations of Great Expectations "
-        "(reports/data_docs/index.html)."
+        f"(reports/data_docs/index.html). {compared}"
     )
     return (
         paragraph(passed)

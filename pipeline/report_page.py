@@ -12,7 +12,7 @@ h1 { font-size: 28px; margin: 32px 0 8px }
 h2 { font-size: 22px; margin: 48px 0 8px; border-bottom: 1px solid #d1d9e0; padding-bottom: 4px }
 nav { display: flex; flex-wrap: wrap; gap: 4px 16px; margin: 16px 0 }
 a { color: #0969da }
-img, svg { max-width: 100%; height: auto; display: block; margin: 16px 0 4px }
+img, svg { max-width: min(100%, 860px); height: auto; display: block; margin: 16px 0 4px }
 figure { margin: 16px 0 }
 figcaption { color: #59636e; font-size: 14px }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin: 16px 0 }

@@ -11,6 +11,7 @@ from pipeline.files import removed_on_failure, whole, write_csv, write_json
 from pipeline.onnx_model import probabilities, session_for
 from pipeline.params import Params, run_stage
 from pipeline.robustness_pictures import draw_curves, draw_examples
+from pipeline.scores import wilson
 from pipeline.splits import Split, read_split, require_validated
 
 BLOCK = 500  # images spoilt and scored at once: 6 MB as float32
@@ -94,16 +95,7 @@ def first_known(session: Any, split: Split) -> Split:
 
 def row(name: str, strength: int, right: np.ndarray) -> dict[str, Any]:
     """A row of the table, from bool (n,)."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(int(right.sum()), len(right)).proportion_ci(0.95, method="wilson")
-    return {
-        "corruption": name,
-        "strength": strength,
-        "accuracy": float(right.mean()),
-        "accuracy_low": float(interval.low),
-        "accuracy_high": float(interval.high),
-    }
+    return {"corruption": name, "strength": strength} | wilson("accuracy", right.sum(), len(right))
 
 
 def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:

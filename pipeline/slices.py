@@ -10,7 +10,8 @@ from pydantic import Field
 from pipeline.errors import PipelineError
 from pipeline.files import whole, write_csv
 from pipeline.params import Params, run_stage
-from pipeline.predictions import read_correct, wilson
+from pipeline.predictions import read_correct
+from pipeline.scores import wilson
 from pipeline.splits import read_split
 from pipeline.structure import luminance
 
@@ -110,7 +111,6 @@ def measure_parts(name: str, values: np.ndarray, correct: np.ndarray, parts: int
     rows = []
     for part in np.unique(part_of):
         inside = part_of == part
-        accuracy_low, accuracy_high = wilson(correct[inside])
         rows.append(
             {
                 "slice": name,
@@ -118,9 +118,7 @@ def measure_parts(name: str, values: np.ndarray, correct: np.ndarray, parts: int
                 "low": round(float(values[inside].min()), 4),
                 "high": round(float(values[inside].max()), 4),
                 "images": int(inside.sum()),
-                "accuracy": float(correct[inside].mean()),
-                "accuracy_low": accuracy_low,
-                "accuracy_high": accuracy_high,
+                **wilson("accuracy", correct[inside].sum(), inside.sum()),
             }
         )
     return rows

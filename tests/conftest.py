@@ -65,6 +65,7 @@ def make_project(folder, archive):
     """Copy dvc.yaml and the code to `folder`, with params for the small archive."""
     folder.mkdir()
     shutil.copy(ROOT / "dvc.yaml", folder)
+    shutil.copytree(ROOT / "evidence", folder / "evidence", ignore=shutil.ignore_patterns("dvc.lock"))
     shutil.copytree(ROOT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "data").mkdir()
     (folder / "data/reference.json").write_text("{}\n")
@@ -80,6 +81,7 @@ def make_project(folder, archive):
     params["validate"] |= {"channel_means": [0.5, 0.45, 0.42], "channel_spreads": [0.3, 0.3, 0.3], "tolerance": 0.1}
     params["train"] |= {"model": "basic", "epochs": 2}
     params["evaluate"] |= {"pictures": 4}
+    params["suspect_labels"] |= {"model": "basic", "epochs": 2, "batch_size": 50}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     return folder
 

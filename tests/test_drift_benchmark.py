@@ -121,7 +121,7 @@ def test_the_table_counts_what_was_refused_and_by_what():
 
 def test_the_table_in_the_documentation_is_that_of_the_last_benchmark():
     results = read_rows(ROOT / DRIFT)
-    written = (ROOT / "docs/drift.part.md").read_text().split(BEGIN)[1].split(END)[0].strip()
+    written = (ROOT / "docs/drift.md").read_text().split(BEGIN)[1].split(END)[0].strip()
     assert written == drift_text(results)
     assert [*results["spoiled"], *results["harmless"], *results["faint"]] == [*SPOILED, *HARMLESS, *FAINT]
 

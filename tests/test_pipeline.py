@@ -237,6 +237,26 @@ def test_make_export_registers_the_model_and_writes_its_bundle(finished):
 
 
 @on_finished
+def test_make_evidence_ends_in_a_report_and_the_pipeline_alone_does_not_run_it(finished, tmp_path):
+    assert not (finished / "reports/report.html").exists()
+    folder = tmp_path / "a copy"
+    shutil.copytree(finished, folder, symlinks=True)
+    done = make(folder, "evidence")
+    assert done.returncode == 0, done.stderr
+    for stage in ("near_duplicates", "slices", "suspect_labels", "robustness", "report"):
+        assert f"{stage}: " in done.stdout
+    page = (folder / "reports/report.html").read_text()
+    assert "Evidence for a classifier of generated" in page
+    again = make(folder, "evidence")
+    assert "Running stage" not in again.stdout
+    assert outputs(folder) | outputs(finished) == outputs(folder)  # what was there is as it was
+    run_id = query(folder, "select run_uuid from tags where key = 'parity_passed'")[0][0]
+    assert list(finished.glob(f"mlartifacts/{run_id}/artifacts/report.html"))
+    metrics = dict(query(folder, "select key, value from latest_metrics"))
+    assert {"robustness_kept_share", "near_duplicates_pairs", "suspect_labels_share"} <= metrics.keys()
+
+
+@on_finished
 def test_make_seeds_trains_each_seed_once_and_tells_the_spread(finished):
     before = outputs(finished)
     done = make(finished, "seeds", "N=2")

@@ -18,6 +18,7 @@ from pipeline.tracking import connect
 INTERVAL = {"accuracy": 0.85, "accuracy_low": 0.84, "accuracy_high": 0.86}
 METRICS = {
     "validate": {"archive_sha256": "ab" * 32, "splits_sha256": "cd" * 32, "images": 600, "expectations": 23},
+    "drift": {"compared": True, "reference": "older images", "expectations": 18},
     "train": {"best_epoch": 2, "epochs": 2, "validation_accuracy": 0.86, "temperature": 0.7},
     "evaluate": INTERVAL
     | {"images": 100, "top3_accuracy": 0.97, "macro_f1": 0.8, "calibration_error": 0.012}
@@ -80,6 +81,7 @@ def test_it_holds_the_figures_and_needs_no_other_file(inputs):
         "none measured",
         "fitted on validation. The expected calibration error on test is 1.2 %; it would be 9.0 % without.",
         "&lt;cat&gt;",
+        "Compared with the reference older images, they met all 18 expectations on drift.",
         "<th>strength 2</th>",
         "ab" * 32,
     ):

@@ -7,7 +7,6 @@ from PIL import Image
 
 from pipeline.errors import PipelineError
 from pipeline.files import write_csv
-from pipeline.predictions import wilson
 from pipeline.slices import SlicesParams, looks, measure_parts, slices
 from pipeline.splits import read_split, write_split
 
@@ -105,11 +104,6 @@ def test_parts_hold_every_image_once():
     rows = measure_parts("any", values, np.zeros(997, bool), parts=7)
     assert sum(row["images"] for row in rows) == 997
     assert {row["images"] for row in rows} <= {142, 143}
-
-
-def test_wilson_of_a_hand_made_case():
-    # (5 + z²/2 ± z sqrt(5 · 3 / 8 + z²/4)) / (8 + z²), z = 1.959964
-    assert wilson(np.array([True] * 5 + [False] * 3)) == pytest.approx((0.305742, 0.863155), abs=1e-5)
 
 
 def test_predictions_of_other_images_are_refused(data, tmp_path):
