@@ -79,7 +79,8 @@ def pipeline_tables(results: dict[str, Any]) -> str:
     """The result and the cost of the pipeline."""
     data, metrics, stages = results["data"], results["metrics"], results["stages"]
     evaluated, trained, exported = metrics["evaluate"], metrics["train"], metrics["export"]
-    seconds = metrics["train_timing"]["seconds"]
+    seconds, twins = metrics["train_timing"]["seconds"], metrics["near_duplicates"]
+    without = evaluated["images"] - twins["test_images_with_twin"]
     interval = f"{evaluated['accuracy_low']:.2%} to {evaluated['accuracy_high']:.2%}"
     lines = [
         f"The whole pipeline with `{results['model']}`, {trained['epochs']} epochs in {seconds:.0f} s, measured on "
@@ -89,6 +90,9 @@ def pipeline_tables(results: dict[str, Any]) -> str:
         "|---|---|",
         f"| test accuracy, {evaluated['images']:,} images, 95 % interval | {evaluated['accuracy']:.2%} ({interval}) |",
         f"| test macro F1 | {evaluated['macro_f1']:.4f} |",
+        f"| test accuracy on the {without:,} images without a near duplicate among the training images | {twins['accuracy_without_twins']:.2%} |",
+        f"| expected calibration error on test, without and with the temperature | {evaluated['calibration_error_without_temperature']:.2%}, {evaluated['calibration_error']:.2%} |",
+        f"| mean accuracy on corrupted test images | {metrics['robustness']['mean_corrupted_accuracy']:.2%} |",
         f"| validation accuracy of the kept epoch | {trained['validation_accuracy']:.2%} |",
         f"| ONNX against Keras, {exported['parity_images']:,} test images | at most "
         f"{exported['parity_max_abs_difference']:.1e} apart, {exported['parity_argmax_disagreements']} other classes |",
@@ -97,6 +101,10 @@ def pipeline_tables(results: dict[str, Any]) -> str:
         "| cost, whole process | seconds | peak memory, MB |",
         "|---|---|---|",
         *(f"| {stage} | {row['seconds']:.1f} | {row['megabytes']:,.0f} |" for stage, row in stages.items()),
+        *(
+            f"| evidence: {stage} | {row['seconds']:.1f} | {row['megabytes']:,.0f} |"
+            for stage, row in results["evidence"].items()
+        ),
         f"| `dvc repro` with nothing to do | {results['nothing_to_do_seconds']:.1f} | |",
         f"| bare clone to the end of `make demo`, packages cached | {results['clone_to_demo_seconds']:.0f} | |",
         "",
