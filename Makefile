@@ -15,7 +15,7 @@ export GX_ANALYTICS_ENABLED := false
 
 help: ## list the targets
 	@echo "usage: make TARGET"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 setup: .venv/installed ## make .venv/ alone, with the extras s3 and postgres; EXTRAS=gpu adds CUDA
 ifneq ($(EXTRAS),)

@@ -14,7 +14,7 @@ from pipeline.errors import one_message
 from pipeline.files import read_json, sha256_of, whole
 from pipeline.learning_curves import draw_curves
 from pipeline.params import read_params
-from pipeline.report_page import cards, page, paragraph, picture, read_rows, share, table
+from pipeline.report_page import cards, fact_table, page, paragraph, picture, read_rows, share, table
 
 EVIDENCE = ("near_duplicates", "suspect_labels", "robustness")  # stages whose figures MLflow does not have yet
 FIRST = 20  # rows of a long table
@@ -31,7 +31,7 @@ def report(model: Path, inputs: list[Path], target: Path) -> None:
     pictures = {path.stem: path for path in inputs if path.suffix == ".png"}
     name = data_name(read_params()["download"]["name"], metrics["validate"]["archive_sha256"])
     with whole(target) as (draft,):
-        sections = sections_of(metrics, tables, pictures)
+        sections = sections_of(name, metrics, tables, pictures)
         draft.write_text(page(f"Evidence for a classifier of {name}", sections, head(metrics, name)))
     figures = {f"{stage}_{key}": value for stage in EVIDENCE for key, value in metrics[stage].items()}
     with tracking.run_of_model(sha256_of(model), restore=lambda mlflow: None) as mlflow, tracking.explained():
@@ -65,11 +65,14 @@ def _or_none(figures: dict[str, Any], name: str) -> str:
 
 
 def sections_of(
-    metrics: dict[str, Any], tables: dict[str, list[dict[str, str]]], pictures: dict[str, Path]
+    name: str, metrics: dict[str, Any], tables: dict[str, list[dict[str, str]]], pictures: dict[str, Path]
 ) -> dict[str, str]:
     """The page's sections as HTML, by title."""
+    class_names = [row["class_name"] for row in tables["per_class"]]
     return {
-        "Data": data_section(metrics["validate"], metrics["drift"], metrics["near_duplicates"], pictures),
+        "Data": data_sheet(name, metrics["validate"], metrics["drift"], class_names)
+        + picture(pictures["contact_sheet"], "The first images of each class"),
+        "Near duplicates": duplicates_section(metrics["near_duplicates"], pictures),
         "Suspect labels": suspects_section(metrics["suspect_labels"], tables["suspect_labels"], pictures),
         "Training": training_section(metrics["train"], tables["curves"]),
         "Classes": classes_section(metrics["evaluate"], tables["per_class"], pictures),
@@ -81,33 +84,32 @@ def sections_of(
     }
 
 
-def data_section(
-    validated: dict[str, Any], drift: dict[str, Any], twins: dict[str, Any], pictures: dict[str, Path]
-) -> str:
-    """What the data are, that they passed validation, and which test images were as good as seen in training."""
-    compared = (
-        f"Compared with the reference {drift['reference']}, they met all {drift['expectations']} expectations on drift."
-        if drift["compared"]
-        else "No reference was kept to compare them with."
-    )
-    found = (
+def data_sheet(name: str, validated: dict[str, Any], drift: dict[str, Any], class_names: list[str]) -> str:
+    """What the data are, and that they passed validation."""
+    reference = "none was kept"
+    if drift["compared"]:
+        reference = f"{drift['reference']}: all {drift['expectations']} expectations on drift met"
+    facts = {
+        "data": name,
+        "archive SHA-256": validated["archive_sha256"],
+        "images": f"{validated['images']:,}, each 32 x 32 pixels, red, green and blue",
+        "classes": ", ".join(class_names),
+        "validation": f"all {validated['expectations']} expectations met, see reports/data_docs/index.html",
+        "compared with a reference": reference,
+    }
+    return fact_table(facts)
+
+
+def duplicates_section(twins: dict[str, Any], pictures: dict[str, Path]) -> str:
+    """Which test images were as good as seen in training."""
+    text = (
         f"{twins['pairs']:,} pairs of a test and a training image show the same shot or nearly so; "
         f"{twins['test_images_with_twin']:,} test images have such a twin. Accuracy is {share(twins, 'accuracy')} on all "
         f"test images and {_or_none(twins, 'accuracy_without_twins')} on those without a twin. Among the training images "
         f"there are {twins['training_pairs']:,} such pairs."
     )
-    passed = (
-        f"{validated['images']:,} images met all {validated['expectations']} expectations of Great Expectations "
-        f"(reports/data_docs/index.html). {compared}"
-    )
-    return (
-        paragraph(passed)
-        + picture(pictures["contact_sheet"], "The first images of each class")
-        + paragraph(found)
-        + picture(
-            pictures["near_duplicates"], "The most alike pairs: test image on the left, training image on the right"
-        )
-    )
+    caption = "The most alike pairs: test image on the left, training image on the right"
+    return paragraph(text) + picture(pictures["near_duplicates"], caption)
 
 
 def suspects_section(figures: dict[str, Any], rows: list[dict[str, str]], pictures: dict[str, Path]) -> str:
@@ -177,7 +179,7 @@ def lineage_section(metrics: dict[str, Any]) -> str:
     """Where all this comes from."""
     code = lineage.code_tags() | lineage.stage_tags("prepare", "train", "export")
     facts = lineage.data_tags(metrics["validate"]) | {"opset": metrics["export"]["opset"]} | code
-    return table(({"what": key, "value": value} for key, value in facts.items()), {"what": "what", "value": "value"})
+    return fact_table(facts)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ figcaption { color: #59636e; font-size: 14px }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums }
 th, td { padding: 4px 12px 4px 0; text-align: right; border-bottom: 1px solid #eaeef2; white-space: nowrap }
 th:first-child, td:first-child { text-align: left }
-code { font-size: 13px; overflow-wrap: anywhere }
+.facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; vertical-align: top }
+.facts td:first-child { min-width: 110px; color: #59636e }
 """
 
 
@@ -64,6 +65,12 @@ def table(rows: Iterable[Mapping[str, object]], columns: Mapping[str, str]) -> s
     head = "".join(f"<th>{escape(title)}</th>" for title in columns.values())
     body = "".join("<tr>" + "".join(f"<td>{escape(str(row[key]))}</td>" for key in columns) + "</tr>\n" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+
+
+def fact_table(facts: Mapping[str, object]) -> str:
+    """Facts with their names, a line each."""
+    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(str(value))}</td></tr>\n" for name, value in facts.items())
+    return f'<table class="facts"><tbody>{rows}</tbody></table>'
 
 
 def cards(figures: Mapping[str, str]) -> str:

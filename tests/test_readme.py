@@ -69,5 +69,17 @@ def test_make_alone_lists_the_targets(command):
     import subprocess
 
     said = subprocess.run(["make", *command.split()], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for target in ("setup", "demo", "repro", "export", "test", "lint", "bench"):
+    for target in (
+        "setup",
+        "demo",
+        "repro",
+        "reference",
+        "evidence",
+        "export",
+        "rollback",
+        "seeds",
+        "test",
+        "lint",
+        "bench",
+    ):
         assert re.search(rf"make {target} +\w", said)
