@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import Field
 
+from pipeline.calibration import calibrate
 from pipeline.confident import suspects
 from pipeline.errors import PipelineError
 from pipeline.files import removed_on_failure, whole, write_csv, write_json
@@ -101,6 +102,7 @@ def out_of_fold(params: SuspectLabelsParams, learnt: Split, held_back: Split) ->
             network, _, _ = fit(params, rest, held_back)
         except PipelineError as error:  # which names the settings of section train
             raise PipelineError(str(error).replace("train.", "suspect_labels.")) from None
+        calibrate(network, held_back)  # as the model is: one order of suspects needs probabilities of one meaning
         scores[fold] = network.predict(learnt.images[fold], batch_size=BATCH_SIZE, verbose=0)
     return scores
 
