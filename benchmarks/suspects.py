@@ -51,7 +51,7 @@ def summarize(groups: list[Judged], truth: dict[int, int]) -> dict[str, float]:
         truth: the right label of every image whose label was made wrong, by archive index.
     """
     found, count = ranked(groups), len(truth)
-    by_probability = sorted(found, key=lambda suspect: suspect["probability_of_label"])
+    by_margin = sorted(found, key=lambda suspect: suspect["probability_of_label"] - suspect["probability_of_suggested"])
     hits = [suspect for suspect in found if suspect["archive_index"] in truth]
 
     def share(places: list[dict[str, Any]]) -> float:
@@ -65,8 +65,8 @@ def summarize(groups: list[Judged], truth: dict[int, int]) -> dict[str, float]:
         "precision": share(found),
         f"precision_of_first_{FIRST}": share(found[:FIRST]),
         "precision_of_as_many_as_flipped": share(found[:count]),
-        f"precision_of_first_{FIRST}_by_probability_of_label": share(by_probability[:FIRST]),
-        "precision_of_as_many_as_flipped_by_probability_of_label": share(by_probability[:count]),
+        f"precision_of_first_{FIRST}_by_margin": share(by_margin[:FIRST]),
+        "precision_of_as_many_as_flipped_by_margin": share(by_margin[:count]),
         "right_suggestions": sum(suspect["suggested"] == truth[suspect["archive_index"]] for suspect in hits)
         / max(len(hits), 1),
     }

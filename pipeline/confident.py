@@ -1,7 +1,7 @@
 """Confident learning: which labels are likely to be wrong, told from out-of-sample probabilities.
 
 Source: Northcutt, Jiang, Chuang, JAIR 2021 (arXiv 1911.00068). These are its off-diagonals of the
-confident joint, ranked by the normalised margin.
+confident joint, ranked by the probability of the label (the paper's self-confidence).
 """
 
 from typing import NamedTuple
@@ -10,16 +10,14 @@ import numpy as np
 
 
 class Suspects(NamedTuple):
-    """Images whose label is likely to be wrong, the most suspect first.
+    """Images whose label is likely to be wrong, the one with the least probable label first.
 
     position: int64 (m,), of the image among those that were judged.
     suggested: int64 (m,), the class that it confidently looks like, never its label.
-    score: float64 (m,), -1 to 1: the best other class's probability less the label's.
     """
 
     position: np.ndarray
     suggested: np.ndarray
-    score: np.ndarray
 
 
 def class_thresholds(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -50,15 +48,5 @@ def suspects(probabilities: np.ndarray, labels: np.ndarray) -> Suspects:
     confident = probabilities >= class_thresholds(probabilities, labels)  # (n, classes)
     looks_like = np.where(confident, probabilities, -1).argmax(1)
     chosen = np.flatnonzero(confident.any(1) & (looks_like != labels))
-    margin = margins(probabilities[chosen], labels[chosen])
-    order = np.argsort(-margin, kind="stable")
-    return Suspects(chosen[order], looks_like[chosen][order], margin[order])
-
-
-def margins(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The best other class's probability less the label's, float64 (n,), -1 to 1."""
-    rows = np.arange(len(labels))
-    others = probabilities.astype(np.float64)
-    own = others[rows, labels]
-    others[rows, labels] = -1
-    return others.max(1) - own
+    order = np.argsort(probabilities[chosen, labels[chosen]], kind="stable")
+    return Suspects(chosen[order], looks_like[chosen][order])

@@ -21,7 +21,7 @@ from pipeline.train import TrainParams
 
 BATCH_SIZE = 500  # images scored at once
 TILES_IN_A_ROW = 10
-COLUMNS = ["archive_index", "label", "suggested", "probability_of_label", "probability_of_suggested", "score", "source"]
+COLUMNS = ["archive_index", "label", "suggested", "probability_of_label", "probability_of_suggested", "source"]
 
 
 class SuspectLabelsParams(TrainParams):
@@ -132,7 +132,7 @@ def ranked(groups: list[Judged]) -> list[dict[str, Any]]:
     """
     found = []
     for split, scores, source in groups:
-        for place, suggested, score in zip(*suspects(scores, split.labels), strict=True):
+        for place, suggested in zip(*suspects(scores, split.labels), strict=True):
             label = split.labels[place]
             found.append(
                 {
@@ -142,17 +142,16 @@ def ranked(groups: list[Judged]) -> list[dict[str, Any]]:
                     "suggested": suggested,
                     "probability_of_label": scores[place, label],
                     "probability_of_suggested": scores[place, suggested],
-                    "score": score,
                     "source": source,
                 }
             )
-    return sorted(found, key=lambda suspect: (-suspect["score"], suspect["archive_index"]))
+    return sorted(found, key=lambda suspect: (suspect["probability_of_label"], suspect["archive_index"]))
 
 
 def as_row(suspect: dict[str, Any], class_names: np.ndarray) -> dict[str, Any]:
     """A row of the table: classes by name, six decimals."""
     names = {name: str(class_names[suspect[name]]) for name in ("label", "suggested")}
-    numbers = {name: f"{suspect[name]:.6f}" for name in ("probability_of_label", "probability_of_suggested", "score")}
+    numbers = {name: f"{suspect[name]:.6f}" for name in ("probability_of_label", "probability_of_suggested")}
     return {name: (suspect | names | numbers)[name] for name in COLUMNS}
 
 
