@@ -25,6 +25,10 @@ def test_the_temperature_is_the_factor_by_which_logits_are_too_large(scores, fac
     assert fit_temperature(scores * factor, labels_drawn_from(scores)) == pytest.approx(factor, rel=0.03)
 
 
+def test_without_a_mistake_the_temperature_stays_within_bounds(scores):
+    assert fit_temperature(scores, scores.argmax(1)) == pytest.approx(0.25, rel=0.01)
+
+
 def test_probabilities_of_a_too_sure_model_are_put_right(scores):
     labels = labels_drawn_from(scores)
     too_sure = softmax(3 * scores)
