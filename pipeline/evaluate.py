@@ -1,4 +1,4 @@
-"""Evaluate stage: the only report on the test split, every image scored once."""
+"""Evaluate stage: the score on the test split, every image once; nothing is chosen by it."""
 
 from pathlib import Path
 from typing import Any

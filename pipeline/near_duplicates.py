@@ -16,12 +16,12 @@ from pipeline.pair_sheet import pair_sheet
 from pipeline.params import Params, run_stage
 from pipeline.predictions import read_correct
 from pipeline.scores import wilson
-from pipeline.splits import Split, read_split
+from pipeline.splits import Split, read_split, require_validated
 from pipeline.twins import Pairs, confirmed, describe, nearest
 
 
 class NearDuplicatesParams(Params):
-    threshold: float = Field(gt=0.5, le=1)
+    threshold: float = Field(gt=0.5, lt=1)
     pictures: int = Field(gt=0, le=400)
 
 
@@ -30,6 +30,7 @@ def near_duplicates(
     train: Path,
     validation: Path,
     test: Path,
+    report: Path,
     predictions: Path,
     across: Path,
     within: Path,
@@ -38,6 +39,7 @@ def near_duplicates(
     picture: Path,
 ) -> None:
     """Write pairs across the splits and within the training images, each test image's nearest, figures and a sheet."""
+    require_validated(report, train, validation, test)
     training, tested = read_training(train, validation), read_split(test)
     require_one_archive(training, tested, test)
     correct = read_correct(predictions, tested)
@@ -108,22 +110,18 @@ def search(training: np.ndarray, test: np.ndarray, threshold: float) -> tuple[Pa
 
 
 def measure(correct: np.ndarray, with_twin: np.ndarray) -> dict[str, float]:
-    """Accuracy on all test images, on those without a twin and on those with one; what has no image is left out.
+    """Accuracy, with its interval, of all test images, of those without a twin and with one; what has no image is left out.
 
     Args:
         correct: bool (n,), one per test image.
         with_twin: int (pairs,), the test image of each pair.
     """
     twins = np.isin(np.arange(len(correct)), with_twin)
-    figures = {
-        "pairs": len(with_twin),
-        "test_images_with_twin": int(twins.sum()),
-        "accuracy": float(correct.mean()),
-    }
-    if not twins.all():
-        figures |= wilson("accuracy_without_twins", correct[~twins].sum(), (~twins).sum())
-    if twins.any():
-        figures["accuracy_of_twins"] = float(correct[twins].mean())
+    figures = {"pairs": len(with_twin), "test_images_with_twin": int(twins.sum())}
+    groups = {"accuracy": twins | True, "accuracy_without_twins": ~twins, "accuracy_of_twins": twins}
+    for name, group in groups.items():
+        if group.any():
+            figures |= wilson(name, correct[group].sum(), group.sum())
     return figures
 
 

@@ -153,9 +153,8 @@ def record(mlflow: Any, version: Any, decision: str, facts: dict[str, Any]) -> N
     call judges again, or finds it and moves the alias.
     """
     client = mlflow.MlflowClient()
-    for name in version.tags:
-        if name.split(".")[0] == "decision":
-            client.delete_model_version_tag(REGISTERED_NAME, version.version, name)
+    for name in sorted(name for name in version.tags if name.split(".")[0] == "decision"):  # the verdict itself first
+        client.delete_model_version_tag(REGISTERED_NAME, version.version, name)
     for name, value in facts.items():
         client.set_model_version_tag(REGISTERED_NAME, version.version, f"decision.{name}", str(value))
     client.set_model_version_tag(REGISTERED_NAME, version.version, "decision", decision)

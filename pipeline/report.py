@@ -8,16 +8,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline import lineage, tracking
-from pipeline.cifar10 import data_name
+from pipeline.cifar10 import CHANNELS, SIDE, data_name
 from pipeline.errors import one_message
-from pipeline.files import read_json, sha256_of, whole
+from pipeline.files import read_json, removed_on_failure, sha256_of, whole
 from pipeline.learning_curves import draw_curves
 from pipeline.params import read_params
 from pipeline.report_page import cards, fact_table, page, paragraph, picture, read_rows, share, table
 
 EVIDENCE = ("near_duplicates", "suspect_labels", "robustness")  # stages whose figures MLflow does not have yet
 FIRST = 20  # rows of a long table
+HALF = 640  # pixels; width at which a picture with large letters is shown
+BLANK = np.zeros((1, SIDE, SIDE, CHANNELS), np.uint8)  # an input for the model, should its run have to be restored
 
 
 def report(model: Path, inputs: list[Path], target: Path) -> None:
@@ -26,20 +30,26 @@ def report(model: Path, inputs: list[Path], target: Path) -> None:
     Args:
         inputs: of the stages before, told apart by their names without ending.
     """
-    metrics = {path.stem: read_json(path, "`dvc repro` restores it.") for path in inputs if path.suffix == ".json"}
+    metrics = {
+        path.stem: read_json(path, "`make evidence` makes it anew.") for path in inputs if path.suffix == ".json"
+    }
     tables = {path.stem: read_rows(path) for path in inputs if path.suffix == ".csv"}
     pictures = {path.stem: path for path in inputs if path.suffix == ".png"}
+    files = {path.name: path for path in inputs}
     name = data_name(read_params()["download"]["name"], metrics["validate"]["archive_sha256"])
-    with whole(target) as (draft,):
-        sections = sections_of(name, metrics, tables, pictures)
-        draft.write_text(page(f"Evidence for a classifier of {name}", sections, head(metrics, name)))
-    figures = {f"{stage}_{key}": value for stage in EVIDENCE for key, value in metrics[stage].items()}
-    with tracking.run_of_model(sha256_of(model), restore=lambda mlflow: None) as mlflow, tracking.explained():
-        mlflow.log_metrics({key: value for key, value in figures.items() if value is not None})
-        mlflow.log_artifact(target)
-        for path in inputs:
-            if path.suffix != ".json":
-                mlflow.log_artifact(path, "evidence")
+    with (
+        lineage.run_of(model, metrics["validate"], files["train.json"], files["curves.csv"], BLANK) as mlflow,
+        removed_on_failure(target),
+    ):
+        with whole(target) as (draft,):
+            sections = sections_of(name, sha256_of(model), metrics, tables, pictures)
+            draft.write_text(page(f"Evidence for a classifier of {name}", sections, head(metrics, name)))
+        with tracking.explained():
+            mlflow.log_metrics({f"{stage}_{key}": value for stage in EVIDENCE for key, value in metrics[stage].items()})
+            mlflow.log_artifact(target)
+            for path in inputs:
+                if path.suffix != ".json":
+                    mlflow.log_artifact(path, "evidence")
     print(f"report: {target}, {target.stat().st_size / 1e6:.1f} MB, opens in a browser and stands in MLflow")
 
 
@@ -47,8 +57,8 @@ def head(metrics: dict[str, Any], name: str) -> str:
     """What the page is about, and its first figures."""
     test = metrics["evaluate"]
     return paragraph(
-        f"Data of every figure: {name}. The model was chosen on validation images; test images were scored once. "
-        "Brackets hold 95 % intervals."
+        f"Data of every figure: {name}. The model was chosen and calibrated on validation images; nothing was chosen on test "
+        "images. Brackets hold 95 % intervals."
     ) + cards(
         {
             "test accuracy": share(test, "accuracy"),
@@ -65,7 +75,11 @@ def _or_none(figures: dict[str, Any], name: str) -> str:
 
 
 def sections_of(
-    name: str, metrics: dict[str, Any], tables: dict[str, list[dict[str, str]]], pictures: dict[str, Path]
+    name: str,
+    model_sha256: str,
+    metrics: dict[str, Any],
+    tables: dict[str, list[dict[str, str]]],
+    pictures: dict[str, Path],
 ) -> dict[str, str]:
     """The page's sections as HTML, by title."""
     class_names = [row["class_name"] for row in tables["per_class"]]
@@ -77,10 +91,12 @@ def sections_of(
         "Training": training_section(metrics["train"], tables["curves"]),
         "Classes": classes_section(metrics["evaluate"], tables["per_class"], pictures),
         "Calibration": calibration_section(metrics["train"], metrics["evaluate"], pictures),
-        "Slices": picture(pictures["slices"], "Accuracy by what can be measured on an image, with 95 % intervals"),
+        "Slices": picture(
+            pictures["slices"], "Accuracy by what can be measured on an image, with 95 % intervals", HALF
+        ),
         "Robustness": robustness_section(tables["robustness"], pictures),
         "Worst mistakes": picture(pictures["mistakes"], "The wrong answers given with most confidence"),
-        "Lineage": lineage_section(metrics),
+        "Lineage": lineage_section(model_sha256, metrics),
     }
 
 
@@ -132,7 +148,7 @@ def training_section(figures: dict[str, Any], rows: list[dict[str, str]]) -> str
         f"Epoch {figures['best_epoch']} of {figures['epochs']} was best on validation and was kept: validation accuracy "
         f"{share(figures, 'validation_accuracy')}."
     )
-    return paragraph(text) + draw_curves(rows)
+    return paragraph(text) + f"<figure>{draw_curves(rows)}</figure>"
 
 
 def classes_section(figures: dict[str, Any], rows: list[dict[str, str]], pictures: dict[str, Path]) -> str:
@@ -175,11 +191,12 @@ def robustness_section(rows: list[dict[str, str]], pictures: dict[str, Path]) ->
     )
 
 
-def lineage_section(metrics: dict[str, Any]) -> str:
-    """Where all this comes from."""
-    code = lineage.code_tags() | lineage.stage_tags("prepare", "train", "export")
-    facts = lineage.data_tags(metrics["validate"]) | {"opset": metrics["export"]["opset"]} | code
-    return fact_table(facts)
+def lineage_section(model_sha256: str, metrics: dict[str, Any]) -> str:
+    """Where all this comes from; what may differ from run to run stands in MLflow alone."""
+    stages = lineage.stage_tags("prepare", "train", "evaluate", "export")
+    facts = lineage.data_tags(metrics["validate"]) | {"model_sha256": model_sha256} | stages
+    text = "The MLflow run with this tag model_sha256 holds the git commit, the settings and the library versions."
+    return fact_table(facts) + paragraph(text)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ h1 { font-size: 28px; margin: 32px 0 8px }
 h2 { font-size: 22px; margin: 48px 0 8px; border-bottom: 1px solid #d1d9e0; padding-bottom: 4px }
 nav { display: flex; flex-wrap: wrap; gap: 4px 16px; margin: 16px 0 }
 a { color: #0969da }
-img, svg { max-width: min(100%, 860px); height: auto; display: block; margin: 16px 0 4px }
-figure { margin: 16px 0 }
+img, svg { height: auto; display: block; margin: 0 0 4px }
+figure { margin: 16px 0; overflow-x: auto }
 figcaption { color: #59636e; font-size: 14px }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin: 16px 0 }
 .card { border: 1px solid #d1d9e0; border-radius: 8px; padding: 12px }
@@ -47,11 +47,15 @@ def page(title: str, sections: Mapping[str, str], head: str) -> str:
     )
 
 
-def picture(path: Path, caption: str) -> str:
-    """A PNG file within the page."""
+def picture(path: Path, caption: str, width: int = 1068) -> str:
+    """A PNG file within the page, in a box that scrolls aside where the window is narrower.
+
+    Args:
+        width: pixels on the page at most.
+    """
     content = base64.b64encode(path.read_bytes()).decode()
     return (
-        f'<figure><img src="data:image/png;base64,{content}" alt="{escape(caption)}">'
+        f'<figure><img style="max-width: {width}px" src="data:image/png;base64,{content}" alt="{escape(caption)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
@@ -96,10 +100,10 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def share(row: Mapping[str, object], name: str, digits: int = 1) -> str:
+def share(row: Mapping[str, object], name: str) -> str:
     """A share in percent, with its 95 % interval where the row has it: 85.3 % (84.6 to 86.0)."""
-    text = f"{100 * float(row[name]):.{digits}f} %"
+    text = f"{100 * float(row[name]):.1f} %"
     if f"{name}_low" not in row:
         return text
     low, high = (100 * float(row[f"{name}_{bound}"]) for bound in ("low", "high"))
-    return f"{text} ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{text} ({low:.1f} to {high:.1f})"

@@ -12,7 +12,7 @@ from pipeline.files import whole, write_csv
 from pipeline.params import Params, run_stage
 from pipeline.predictions import read_correct
 from pipeline.scores import wilson
-from pipeline.splits import read_split
+from pipeline.splits import read_split, require_validated
 from pipeline.structure import luminance
 
 BLOCK = 5_000  # images; bounds the memory of intermediate float arrays
@@ -39,8 +39,11 @@ class SlicesParams(Params):
     parts: int = Field(ge=2, le=20)
 
 
-def slices(params: SlicesParams, test: Path, predictions: Path, nearest: Path, table: Path, picture: Path) -> None:
+def slices(
+    params: SlicesParams, test: Path, report: Path, predictions: Path, nearest: Path, table: Path, picture: Path
+) -> None:
     """Write accuracy by parts of brightness, contrast, colourfulness and similarity to the nearest training image."""
+    require_validated(report, test)
     split = read_split(test)
     correct = read_correct(predictions, split)
     values = looks(split.images) | {"similarity": read_similarity(nearest, len(correct))}

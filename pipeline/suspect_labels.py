@@ -101,7 +101,9 @@ def out_of_fold(params: SuspectLabelsParams, learnt: Split, held_back: Split) ->
         try:
             network, _, _ = fit(params, rest, held_back)
         except PipelineError as error:  # which names the settings of section train
-            raise PipelineError(str(error).replace("train.", "suspect_labels.")) from None
+            raise PipelineError(
+                str(error).replace("train.", "suspect_labels.").replace("dvc repro", "make evidence")
+            ) from None
         calibrate(network, held_back)  # as the model is: one order of suspects needs probabilities of one meaning
         scores[fold] = network.predict(learnt.images[fold], batch_size=BATCH_SIZE, verbose=0)
     return scores

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, approve, run
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -15,7 +15,7 @@ from pipeline.generated import CLASS_NAMES, generate
 from pipeline.near_duplicates import NearDuplicatesParams, draw, measure, near_duplicates, search
 from pipeline.pair_sheet import pair_sheet
 from pipeline.predictions import read_correct
-from pipeline.splits import Split, read_split, write_split
+from pipeline.splits import SPLIT_NAMES, Split, read_split, write_split
 from pipeline.structure import correlation, edge_histograms, mirrored
 from pipeline.twins import NEIGHBOURS, Pairs
 
@@ -75,9 +75,14 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+def approval(data):
+    """A validate.json for the three splits."""
+    return approve(data[0].with_name("validate.json"), dict(zip(SPLIT_NAMES, data, strict=False)))
+
+
 def run_on(data, tmp_path, params=PARAMS):
     out = [tmp_path / "out" / name for name in OUTPUTS]
-    near_duplicates(params, *data, *out)
+    near_duplicates(params, *data[:3], approval(data), *data[3:], *out)
     return out
 
 
@@ -127,11 +132,16 @@ def test_images_without_twins_give_tables_without_rows(data, tmp_path):
 
 
 def test_where_every_image_has_a_twin_there_is_no_accuracy_without_them():
-    assert measure(np.array([True, False]), np.array([0, 1, 0])) == {
+    figures = measure(np.array([True, False]), np.array([0, 1, 0]))
+    assert figures == {
         "pairs": 3,
         "test_images_with_twin": 2,
         "accuracy": 0.5,
+        "accuracy_low": figures["accuracy_low"],
+        "accuracy_high": figures["accuracy_high"],
         "accuracy_of_twins": 0.5,
+        "accuracy_of_twins_low": figures["accuracy_low"],
+        "accuracy_of_twins_high": figures["accuracy_high"],
     }
 
 
@@ -247,10 +257,25 @@ def test_a_threshold_that_no_score_can_tell_is_refused(threshold):
 def test_the_command_says_what_came_out(data, tmp_path):
     (tmp_path / "params.yaml").write_text("near_duplicates: {threshold: 0.75, pictures: 4}\n")
     done = run(
-        tmp_path, "pipeline.near_duplicates", *data, *(tmp_path / name for name in OUTPUTS), PYTHONPATH=str(ROOT)
+        tmp_path,
+        "pipeline.near_duplicates",
+        *data[:3],
+        approval(data),
+        *data[3:],
+        *(tmp_path / name for name in OUTPUTS),
+        PYTHONPATH=str(ROOT),
     )
     assert done.returncode == 0, done.stderr
     assert (
         "8 of 100 test images have a twin among 500 training images; accuracy 0.9600, without them 1.0000"
         in done.stdout
     )
+
+
+def test_a_split_that_was_not_validated_is_refused(data, tmp_path):
+    report = approval(data)
+    write_split(data[2], read_split(data[2])._replace(images=scenes(100, seed=9)))
+    out = [tmp_path / "out" / name for name in OUTPUTS]
+    with pytest.raises(PipelineError, match=r"test\.npz.*dvc repro"):
+        near_duplicates(PARAMS, *data[:3], report, *data[3:], *out)
+    assert not out[0].exists()

@@ -195,6 +195,27 @@ def test_once_the_limit_is_raised_the_challenger_is_judged_again(store, models, 
     assert decisions(store) == {1: "promoted", 2: "promoted"}
 
 
+def test_a_second_decision_that_was_interrupted_while_the_first_was_erased_is_made_again(
+    store, models, data, monkeypatch
+):
+    add_run(store, models[NO_BLUE], data, 0.66)
+    export(data)
+    add_run(store, models[SEES_ALL], data, 1.0)
+    export(data, PARAMS.model_copy(update={"maximum_megabytes": 1e-6}))
+    delete_tag = store.MlflowClient.delete_model_version_tag
+
+    def killed_after_the_first(*arguments):
+        delete_tag(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.MlflowClient, "delete_model_version_tag", killed_after_the_first)
+        with pytest.raises(KeyboardInterrupt):
+            export(data, allow=True)
+    export(data, PARAMS.model_copy(update={"maximum_megabytes": 1e-6}))
+    assert decisions(store) == {1: "promoted", 2: "kept-champion"}
+
+
 def test_a_decision_that_was_half_recorded_is_made_again(store, models, data, monkeypatch):
     add_run(store, models[NO_BLUE], data, 0.66)
     export(data)

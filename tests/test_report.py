@@ -12,6 +12,9 @@ from conftest import ROOT, set_params
 from PIL import Image
 
 from pipeline.files import sha256_of, write_csv, write_json
+from pipeline.keras_file import save_model
+from pipeline.keras_start import start_keras
+from pipeline.models import NETWORKS
 from pipeline.report import report
 from pipeline.tracking import connect
 
@@ -19,7 +22,7 @@ INTERVAL = {"accuracy": 0.85, "accuracy_low": 0.84, "accuracy_high": 0.86}
 METRICS = {
     "validate": {"archive_sha256": "ab" * 32, "splits_sha256": "cd" * 32, "images": 600, "expectations": 23},
     "drift": {"compared": True, "reference": "older images", "expectations": 18},
-    "train": {"best_epoch": 2, "epochs": 2, "validation_accuracy": 0.86, "temperature": 0.7},
+    "train": {"best_epoch": 2, "epochs": 2, "validation_accuracy": 0.86, "temperature": 0.7, "validation_loss": 0.5},
     "evaluate": INTERVAL
     | {"images": 100, "top3_accuracy": 0.97, "macro_f1": 0.8, "calibration_error": 0.012}
     | {"calibration_error_without_temperature": 0.09},
@@ -53,20 +56,29 @@ PICTURES = (
 )
 
 
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory):
+    """A network that has learnt nothing, with the figures of METRICS."""
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    start_keras()
+    save_model(NETWORKS["basic"].build(3), path, METRICS["train"])
+    return path
+
+
 @pytest.fixture
-def inputs(tmp_path, monkeypatch):
+def inputs(model_file, tmp_path, monkeypatch):
     """The files of the stages before, in a folder that is the working directory, and a model."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     shutil.copy(ROOT / "params.yaml", tmp_path)
     set_params(tmp_path, download={"name": "painted <images>"})
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "model.keras").write_bytes(b"a model")
+    shutil.copy(model_file, tmp_path)
     for name, content in METRICS.items():
         write_json(tmp_path / f"{name}.json", content)
     for name, rows in TABLES.items():
         write_csv(tmp_path / f"{name}.csv", rows)
     for name in PICTURES:
-        Image.new("RGB", (1500, 200), "red").save(tmp_path / f"{name}.png")
+        Image.new("RGB", (1346, 200), "red").save(tmp_path / f"{name}.png")
     found = [path for ending in ("json", "csv", "png") for path in sorted(tmp_path.glob(f"*.{ending}"))]
     return tmp_path / "model.keras", found, tmp_path / "report.html"
 
@@ -111,6 +123,32 @@ def test_it_stands_in_the_models_run_with_the_evidence(inputs):
     assert (run.info.status, run.data.metrics["robustness_mean_corrupted_accuracy"]) == ("FINISHED", 0.6)
 
 
+def test_a_store_that_has_not_seen_the_model_gets_its_run_whole(inputs):
+    """Else export would find a run that can never compete."""
+    report(*inputs)
+    client = connect().MlflowClient()
+    (run,) = client.search_runs([client.get_experiment_by_name("cifar10").experiment_id])
+    assert run.data.metrics["best_validation_accuracy"] == 0.86
+    assert (run.data.tags["archive_sha256"], run.data.tags["model"]) == ("ab" * 32, "basic")
+
+
+def test_where_the_store_fails_no_report_is_left(inputs):
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.report", *map(str, [inputs[0], *inputs[1], inputs[2]])],
+        capture_output=True,
+        text=True,
+        env={
+            "PYTHONPATH": str(ROOT),
+            "PATH": "",
+            "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        },
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "report: cannot record in the MLflow store http://127.0.0.1:9" in done.stderr
+    assert not inputs[2].exists()
+
+
 def test_a_damaged_figure_is_told_and_no_report_is_left(inputs):
     inputs[1][0].write_text("{")
     done = subprocess.run(
@@ -128,9 +166,10 @@ def test_a_damaged_figure_is_told_and_no_report_is_left(inputs):
 
 MEASURE = """<script>addEventListener('load', () => {
   const sizes = [...document.querySelectorAll('p, td, th, figcaption, a')].map(e => parseFloat(getComputedStyle(e).fontSize));
+  const narrowest = Math.min(...[...document.images].map(i => i.clientWidth));
   parent.document.title = JSON.stringify({
     pictures: document.images.length, loaded: [...document.images].filter(i => i.complete && i.naturalWidth).length,
-    overflow: document.documentElement.scrollWidth - innerWidth, width: innerWidth, smallest: Math.min(...sizes)})
+    overflow: document.documentElement.scrollWidth - innerWidth, width: innerWidth, smallest: Math.min(...sizes), narrowest})
 })</script>"""
 
 
@@ -157,4 +196,5 @@ def test_a_browser_shows_it_without_errors_and_without_scrolling_aside(inputs, w
     assert found["overflow"] <= 0
     assert found["width"] == width
     assert found["smallest"] >= 14
+    assert found["narrowest"] >= 640  # letters in pictures would be too small
     assert "CONSOLE" not in done.stderr

@@ -2,13 +2,13 @@ import csv
 
 import numpy as np
 import pytest
-from conftest import ROOT, run
+from conftest import ROOT, approve, run
 from PIL import Image
 
 from pipeline.errors import PipelineError
 from pipeline.files import write_csv
 from pipeline.slices import SlicesParams, looks, measure_parts, slices
-from pipeline.splits import read_split, write_split
+from pipeline.splits import SPLIT_NAMES, read_split, write_split
 
 PARAMS = SlicesParams(parts=5)
 
@@ -39,9 +39,15 @@ def data(splits, tmp_path):
     return [splits["test"], tmp_path / "predictions.csv", tmp_path / "nearest.csv"]
 
 
+def approval(data):
+    """A validate.json for the three splits, which lie beside each other."""
+    folder = data[0].parent
+    return approve(folder / "validate.json", {name: folder / f"{name}.npz" for name in SPLIT_NAMES})
+
+
 def run_on(data, tmp_path):
     out = [tmp_path / "out" / name for name in ("slices.csv", "slices.png")]
-    slices(PARAMS, *data, *out)
+    slices(PARAMS, data[0], approval(data), *data[1:], *out)
     with out[0].open(newline="") as file:
         return list(csv.DictReader(file)), out
 
@@ -136,8 +142,25 @@ def test_a_table_of_other_nearest_images_is_refused(data, tmp_path, old, new, me
 
 def test_the_command_says_where_the_model_is_worst_and_best(data, tmp_path):
     (tmp_path / "params.yaml").write_text("slices: {parts: 5}\n")
-    done = run(tmp_path, "pipeline.slices", *data, tmp_path / "s.csv", tmp_path / "s.png", PYTHONPATH=str(ROOT))
+    done = run(
+        tmp_path,
+        "pipeline.slices",
+        data[0],
+        approval(data),
+        *data[1:],
+        tmp_path / "s.csv",
+        tmp_path / "s.png",
+        PYTHONPATH=str(ROOT),
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
         "slices: accuracy 0.6000; from 0.0000 (brightness 52 to 90) to 1.0000 (brightness 132 to 170)\n"
     )
+
+
+def test_a_split_that_was_not_validated_is_refused(data, tmp_path):
+    report, split = approval(data), read_split(data[0])
+    write_split(data[0], split._replace(images=255 - split.images))
+    with pytest.raises(PipelineError, match=r"test\.npz.*dvc repro"):
+        slices(PARAMS, data[0], report, *data[1:], tmp_path / "s.csv", tmp_path / "s.png")
+    assert not (tmp_path / "s.csv").exists()
