@@ -380,6 +380,7 @@ def make_demo(tmp_path):
     """The project with a module that runs a demo of fewer images."""
     folder = tmp_path / "a demo"
     folder.mkdir()
+    shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
     for name in ("dvc.yaml", "params.yaml"):
         (folder / name).write_text((ROOT / name).read_text())
     (folder / "pipeline").symlink_to(ROOT / "pipeline")

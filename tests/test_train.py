@@ -226,7 +226,7 @@ def test_a_server_that_dies_in_mid_training_costs_a_warning_and_evaluate_opens_a
         out / "curves.csv",
         tmp_path / "sheet.png",
     ]
-    outputs = [out / name for name in ("e.json", "c.csv", "p.csv", "pictures")]
+    outputs = [out / name for name in ("e.json", "c.csv", "p.csv", "r.csv", "pictures")]
     refused = run(project, "pipeline.evaluate", *inputs, *outputs, **settings)
     assert (refused.returncode, (out / "e.json").exists()) == (1, False)
     with mlflow_server(tmp_path, port):
