@@ -92,6 +92,13 @@ def test_no_module_knows_a_path_of_the_data():
         assert "test.npz" not in path.read_text(), path
 
 
+def test_of_the_make_targets_only_reference_is_given_the_test_split():
+    """It keeps what validate compares later data with; nothing is chosen by it."""
+    lines = [line for line in (ROOT / "Makefile").read_text().splitlines() if "test.npz" in line]
+    assert len(lines) == 1
+    assert "python -m pipeline.reference " in lines[0]
+
+
 def written(stage):
     return set(paths(STAGES[stage].get("outs", [])) + paths(STAGES[stage].get("metrics", [])))
 
