@@ -5,11 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.calibration import calibration_error
-from pipeline.pictures import captioned_grid
+from pipeline.pictures import NO_VERSION, RIGHT, WRONG, captioned_grid
 from pipeline.splits import Split
-
-RIGHT, WRONG = "#1a7f37", "#cf222e"  # colours of captions
-NO_VERSION = {"Software": None}  # in a PNG file: equal figures, equal bytes
 
 
 def draw(split: Split, scores: np.ndarray, before: list[dict], after: list[dict], count: int, folder: Path) -> None:

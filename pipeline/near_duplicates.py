@@ -118,7 +118,7 @@ def measure(correct: np.ndarray, with_twin: np.ndarray) -> dict[str, float]:
     """
     twins = np.isin(np.arange(len(correct)), with_twin)
     figures = {"pairs": len(with_twin), "test_images_with_twin": int(twins.sum())}
-    groups = {"accuracy": twins | True, "accuracy_without_twins": ~twins, "accuracy_of_twins": twins}
+    groups = {"accuracy": np.ones_like(twins), "accuracy_without_twins": ~twins, "accuracy_of_twins": twins}
     for name, group in groups.items():
         if group.any():
             figures |= wilson(name, correct[group].sum(), group.sum())

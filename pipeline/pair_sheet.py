@@ -3,13 +3,12 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.pictures import INK, PAPER
+from pipeline.pictures import INK, PAPER, WRONG
 
 SIDE = 96  # pixels; a 32-pixel image drawn at three times its size
 COLUMNS = 6  # pairs; the sheet is then as wide as a laptop's screen
 BETWEEN, AROUND = 2, 18  # pixels between the images of a pair, and between pairs
 FONT_SIZE, LINE = 13, 16  # pixels
-UNLIKE = "#cf222e"  # colour of captions that differ
 
 Half = tuple[np.ndarray, list[tuple[str, str]]]
 
@@ -33,5 +32,5 @@ def pair_sheet(left: Half, right: Half) -> Image.Image:
             x = across + place * (SIDE + BETWEEN)
             sheet.paste(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC), (x, down))
             draw.text((x, down + SIDE + 1), name, INK, font)
-            draw.text((x, down + SIDE + 1 + LINE), label, UNLIKE if unlike else INK, font)
+            draw.text((x, down + SIDE + 1 + LINE), label, WRONG if unlike else INK, font)
     return sheet

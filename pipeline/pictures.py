@@ -12,6 +12,8 @@ GAP = 6  # pixels
 LINE = 15  # pixels; height of a line of text
 FONT_SIZE = 12
 INK, PAPER = "#202020", "#ffffff"
+RIGHT, WRONG = "#1a7f37", "#cf222e"  # colours of captions
+NO_VERSION = {"Software": None}  # what Matplotlib would write into a PNG file: equal figures, equal bytes
 
 
 def contact_sheet(split: Split, columns: int = 10) -> Image.Image:

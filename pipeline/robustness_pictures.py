@@ -7,10 +7,9 @@ import numpy as np
 
 from pipeline.corruptions import CORRUPTIONS, STRENGTHS, corrupted
 from pipeline.onnx_model import probabilities
-from pipeline.pictures import captioned_grid
+from pipeline.pictures import NO_VERSION, RIGHT, WRONG, captioned_grid
 from pipeline.splits import Split
 
-RIGHT, WRONG = "#1a7f37", "#cf222e"  # colours of captions
 LABEL_GAP = 0.032  # least distance of two names in the plot, as a share of the accuracies' range
 TILES_IN_A_ROW = 8  # two corruptions, each with the clean image before it
 
@@ -37,7 +36,7 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
     axes.yaxis.set_major_formatter("{x:.0%}")
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=110, metadata={"Software": None})  # no version in it: equal figures, equal bytes
+    figure.savefig(path, dpi=110, metadata=NO_VERSION)
 
 
 def draw_line(axes: Any, name: str, line: list[dict[str, Any]], colour: Any, place: float) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field
 from pipeline.errors import PipelineError
 from pipeline.files import whole, write_csv
 from pipeline.params import Params, run_stage
+from pipeline.pictures import NO_VERSION
 from pipeline.predictions import read_correct
 from pipeline.scores import wilson
 from pipeline.splits import read_split, require_validated
@@ -157,9 +158,7 @@ def draw(rows: list[dict[str, Any]], overall: float, path: Path) -> None:
         axes.margins(x=0.15)
     figure.supylabel("accuracy on test", fontsize=26)
     figure.supxlabel(f"parts of equally many images; grey line: all images, {overall:.3f}", fontsize=24)
-    figure.savefig(
-        path, format="png", dpi=100, metadata={"Software": None}
-    )  # no version in it: equal figures, equal bytes
+    figure.savefig(path, format="png", dpi=100, metadata=NO_VERSION)  # no version in it: equal figures, equal bytes
 
 
 if __name__ == "__main__":

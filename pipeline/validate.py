@@ -69,7 +69,7 @@ def validate(
         write_docs(docs_draft, Path(project), examined, splits, kept)
     outcomes = [outcome for each in examined.outcomes.values() for outcome in each]
     if failures := [outcome for outcome in outcomes if not outcome.success]:
-        raise PipelineError(_explain(failures, len(outcomes), examined, params.drift, data_docs))
+        raise PipelineError(_explain(failures, len(outcomes), examined, params.drift, reference, data_docs))
     images = sum(len(split.labels) for split in splits.values())
     print(f"validate: {images:,} images meet all {len(outcomes)} expectations; see {data_docs}/index.html")
     if kept is None:
@@ -165,7 +165,7 @@ def write_docs(
     write_page(folder / "index.html", facts, examined.outcomes, pictures, original)
 
 
-def _explain(failures: list, count: int, examined: Examined, limit: float, data_docs: Path) -> str:
+def _explain(failures: list, count: int, examined: Examined, limit: float, reference: Path, data_docs: Path) -> str:
     lines = [f"{len(failures)} of {count} expectations failed:"]
     for failure in failures:
         wanted = f"{failure.expected} ({failure.kind})"
@@ -175,7 +175,7 @@ def _explain(failures: list, count: int, examined: Examined, limit: float, data_
     remedy = "if this data set is meant to be different, correct section `validate` of params.yaml"
     if "drift" in examined.tables and (words := moved(examined.tables["drift"], limit)):
         lines.append(f"Against the reference the data is otherwise: {words}.")
-        remedy += ", and write {} into data/reference.json until `make reference` keeps this data's"
+        remedy += f", and write {{}} into {reference} until `make reference` keeps this data's"
     lines.append(
         f"See {data_docs}/index.html. If the data is wrong, correct download.urls and download.sha256; {remedy}. "
         "Then run `dvc repro`."
