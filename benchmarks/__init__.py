@@ -1,1 +1,1 @@
-"""Measurements of the project, run by `make bench`."""
+"""`make bench`: measurements of the pipeline, the training, the validation and the inference."""

@@ -1,7 +1,7 @@
-"""The textbook script, as users write it: what everything is compared with.
+"""The textbook script, as users write it: the baseline of every comparison.
 
-Float64 arrays, batch 32, the test set as validation set. python -m benchmarks.brief ARCHIVE EPOCHS
-prints JSON: seconds of the fit, images per second, test accuracy, and seconds and test accuracy after each epoch.
+Float64 arrays, batches of 32, the test set as validation set: python -m benchmarks.brief ARCHIVE EPOCHS
+prints JSON: seconds of the fit, images per second, test accuracy; seconds and test accuracy after each epoch.
 """
 
 import json
@@ -10,12 +10,14 @@ import time
 from pathlib import Path
 
 from benchmarks.flops import training_flops
-from pipeline.cifar10 import read_archive
-from pipeline.keras_start import start_keras
+from pipeline.data.cifar10 import read_archive
+from pipeline.models.keras_backend import start_keras
+
+EPOCHS = 10  # of the benchmark
 
 
 def main(archive: Path, epochs: int) -> None:
-    """Train and print the figures."""
+    """Train the network and print the figures."""
     keras = start_keras()
     from keras import layers, models
 
@@ -42,9 +44,9 @@ def main(archive: Path, epochs: int) -> None:
     def end_epoch(_: int, logs: dict[str, float]) -> None:
         curve.append({"seconds": time.perf_counter() - start, "accuracy": logs["val_accuracy"]})
 
-    watch = keras.callbacks.LambdaCallback(on_epoch_end=end_epoch)
+    monitor = keras.callbacks.LambdaCallback(on_epoch_end=end_epoch)
     start = time.perf_counter()
-    model.fit(x_train, y_train, epochs=epochs, validation_data=(x_test, y_test), verbose=0, callbacks=[watch])
+    model.fit(x_train, y_train, epochs=epochs, validation_data=(x_test, y_test), verbose=0, callbacks=[monitor])
     seconds = time.perf_counter() - start
     figures = {
         "seconds": seconds,

@@ -1,128 +1,136 @@
-"""Section drift of `make bench`: what validation refuses of spoiled data sets, and whether it passes harmless ones."""
+"""Section drift of `make bench`: which changed data sets validation refuses, compared with a reference."""
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import ks_2samp
 
-from benchmarks.spoiled import DataSet, data_sets
-from pipeline.appearance import MEASURES
-from pipeline.cifar10 import Archive, read_archive
-from pipeline.drift import drift_table, granted, summarize
-from pipeline.params import read_params
+from benchmarks.changed_data import DataSet, data_sets
+from pipeline.common.files import Json
+from pipeline.common.params import read_params
+from pipeline.data.cifar10 import Archive, read_archive
+from pipeline.data.splits import SPLIT_NAMES, Split
 from pipeline.prepare import PrepareParams, choose_validation, split_archive
-from pipeline.reference import Reference
-from pipeline.splits import SPLIT_NAMES, Split
-from pipeline.validate import ValidateParams, examine, measured, moved
+from pipeline.validate import check_splits, describe_drift
+from pipeline.validation.drift import chance_bound, drift_table, summarize
+from pipeline.validation.image_statistics import STATISTICS
+from pipeline.validation.reference import Reference
+from pipeline.validation.settings import ValidateParams
+from pipeline.validation.tables import image_table
 
-DRAWS = 20  # pairs of disjoint halves, which tell how far chance moves the figures
+DRAWS = 20  # random halves that are compared with the other half
+SHA256 = "of the benchmark"  # the data sets have no archive file
 
 
-def measure_drift(archive: Path, name: str) -> dict[str, Any]:
-    """What became of each data set made of the archive, and how far its halves are from each other."""
+def measure_drift(archive: Path, name: str) -> Json:
+    """The result of validation for each changed data set, and the drift between halves of the archive."""
     params, data = ValidateParams.of_section("validate", read_params()["validate"]), read_archive(archive)
-    splits = _split(data, 0)
-    images = dict(measured(splits, None))["images"]
-    kept = Reference.model_validate(
-        {"name": name, "archive_sha256": "of the benchmark", "parts": summarize(images, data.class_names)}
-    )
-    results: dict[str, Any] = {"limit": params.drift, "halves": compare_halves(images, data.class_names)}
-    for group, title, each in data_sets():
-        row = judge(params, data, each, kept)
-        print(f"bench: {group}: {title}: {'refused' if row['refused'] else 'passed'}; {row['words']}", flush=True)
+    images = image_table(_split(data, seed=0))
+    reference = Reference(name=name, archive_sha256=SHA256, parts=summarize(images, data.class_names))
+    results: Json = {"limit": params.drift, "halves": compare_halves(images, data.class_names)}
+    for group, title, data_set in data_sets():
+        row = check_data_set(params, data, data_set, reference)
+        print(f"bench: {group}: {title}: {_verdict(row)}; {row['words']}", flush=True)
         results.setdefault(group, {})[title] = row
     return results
 
 
 def _split(data: Archive, seed: int) -> dict[str, Split]:
-    prepare = PrepareParams(validation_images=len(data.train_labels) // 10, seed=seed)
-    held_back = choose_validation(data.train_labels, int(data.train_labels.max()) + 1, prepare)
-    return dict(zip(SPLIT_NAMES, split_archive(data, held_back, "of the benchmark"), strict=True))
+    params = PrepareParams(validation_images=len(data.train_labels) // 10, seed=seed)
+    validation = choose_validation(data.train_labels, int(data.train_labels.max()) + 1, params)
+    return dict(zip(SPLIT_NAMES, split_archive(data, validation, SHA256), strict=True))
 
 
-def judge(params: ValidateParams, data: Archive, each: DataSet, kept: Reference) -> dict[str, Any]:
-    """Whether the suite refuses the data set, and which expectations do."""
-    made = each.make(data, np.random.default_rng(0))
-    if each.counted:
-        counts = {"train_images": len(made.train_labels), "test_images": len(made.test_labels)}
+def check_data_set(params: ValidateParams, data: Archive, data_set: DataSet, reference: Reference) -> Json:
+    """Whether validation refuses the data set, the statements of the failed expectations, and the drift."""
+    changed = data_set.make(data, np.random.default_rng(0))
+    if data_set.counted:
+        counts = {"train_images": len(changed.train_labels), "test_images": len(changed.test_labels)}
         params = params.model_copy(update=counts)
     with tempfile.TemporaryDirectory() as project:
-        examined = examine(params, _split(made, each.seed), kept, Path(project))
+        results = check_splits(params, _split(changed, data_set.seed), reference, Path(project))
     failed = {
-        table: [outcome.reason for outcome in outcomes if not outcome.success]
-        for table, outcomes in examined.outcomes.items()
+        table: [outcome.statement for outcome in outcomes if not outcome.success]
+        for table, outcomes in results.outcomes.items()
     }
-    changes = examined.tables["drift"]
-    largest = changes.groupby("measure", sort=False)["drift"].max()
+    drift = results.tables["drift"]
+    largest = drift.groupby("statistic", sort=False)["drift"].max()
     return {
         "refused": any(failed.values()),
-        "by_params": [reason for table, reasons in failed.items() if table != "drift" for reason in reasons],
+        "by_params": [statement for table, failures in failed.items() if table != "drift" for statement in failures],
         "by_reference": failed["drift"],
-        "words": moved(changes, params.drift),
-        "drift": {name: round(drift, 4) for name, drift in largest.items() if drift > 0},
+        "words": describe_drift(drift, params.drift),
+        "drift": {name: round(value, 4) for name, value in largest.items() if value > 0},
     }
 
 
 def compare_halves(images: pd.DataFrame, class_names: list[str]) -> dict[str, float]:
-    """`DRAWS` random halves against the other halves: how far chance moves the figures, and what is granted to it."""
+    """The drift that only chance causes: between `DRAWS` random halves of the data and the other halves."""
     drifts, distances = [], []
     for seed in range(DRAWS):
         parts = [rows.sample(frac=1, random_state=seed) for _, rows in images.groupby("part")]
-        ones = pd.concat([rows[: len(rows) // 2] for rows in parts])
-        others = pd.concat([rows[len(rows) // 2 :] for rows in parts])
-        drifts.append(drift_table(others, class_names, summarize(ones, class_names))["drift"])
-        pairs = [each[each["part"] == "training"] for each in (ones, others)]
-        distances += [ks_2samp(*(each[name] for each in pairs)).statistic for name in MEASURES]
-    together = pd.concat(drifts)
+        halves = [
+            pd.concat([rows[: len(rows) // 2] for rows in parts]),
+            pd.concat([rows[len(rows) // 2 :] for rows in parts]),
+        ]
+        drifts.append(drift_table(halves[1], class_names, summarize(halves[0], class_names))["drift"])
+        training = [half[half["part"] == "training"] for half in halves]
+        distances += [ks_2samp(*(half[name] for half in training)).statistic for name in STATISTICS]
+    all_drifts = pd.concat(drifts)
     return {
         "draws": DRAWS,
-        "figures": len(together),
-        "above_0": int((together > 0).sum()),
+        "figures": len(all_drifts),
+        "above_0": int((all_drifts > 0).sum()),
         "largest_distance": max(distances),
-        "granted": granted(*map(len, pairs)),
+        "chance_bound": chance_bound(*map(len, training)),
     }
 
 
-def drift_text(results: dict[str, Any]) -> str:
-    """The tables in Markdown; empty where nothing was measured."""
+def drift_text(results: Json) -> str:
+    """The tables in Markdown; empty without results."""
     if not results:
         return ""
-    spoiled, harmless, halves = results["spoiled"], results["harmless"], results["halves"]
-    caught = [row for row in spoiled.values() if row["refused"]]
+    damaged, harmless, halves = results["damaged"], results["harmless"], results["halves"]
+    refused = [row for row in damaged.values() if row["refused"]]
     passed = sum(not row["refused"] for row in harmless.values())
-    unaided = sum(bool(row["by_params"]) for row in caught)
-    alone = sum(not row["by_params"] for row in caught)
+    by_params = sum(bool(row["by_params"]) for row in refused)
     lines = [
         f"Data: **{results['data']}**, {results['date']}; limit `validate.drift` {results['limit']:g}. "
-        f"**{len(caught)} of {len(spoiled)} spoiled data sets are refused, {passed} of {len(harmless)} harmless ones pass.** "
-        f"The values of `params.yaml` catch {unaided} of the spoiled ones; the other {alone} are caught by the reference alone.",
+        f"**{len(refused)} of {len(damaged)} damaged data sets are refused, {passed} of {len(harmless)} harmless ones "
+        "pass.** "
+        f"The values in `params.yaml` detect {by_params} of the damaged ones; only the reference detects the other "
+        f"{len(refused) - by_params}.",
         "",
-        *_table("spoiled: must be refused", spoiled),
+        *_table("damaged: must be refused", damaged),
         "",
         *_table("harmless: must pass", harmless),
         "",
-        *_table("faint: where it ends", results["faint"]),
+        *_table("faint: near or below the limit", results["faint"]),
         "",
-        f"Chance: {halves['draws']} times a random half of the data was compared with the other half. The largest distance between "
-        f"the training images' distributions was {halves['largest_distance']:.4f}, where {halves['granted']:.4f} is granted to chance; "
-        f"{halves['above_0']} of {halves['figures']} figures were above 0.",
+        f"Chance: {halves['draws']} times a random half of the data was compared with the other half. The largest "
+        f"distance between the distributions of training images was {halves['largest_distance']:.4f}; distances up to "
+        f"{halves['chance_bound']:.4f} count as chance. Of {halves['figures']} drift figures, {halves['above_0']} were "
+        "above 0.",
     ]
     return "\n".join(lines)
 
 
-def _table(title: str, rows: dict[str, Any]) -> list[str]:
-    lines = [
-        f"| {title} | verdict | expectations of params.yaml that failed | the reference says |",
+def _table(title: str, rows: Json) -> list[str]:
+    return [
+        f"| {title} | result | failed expectations of params.yaml | changes from the reference |",
         "|---|---|---|---|",
+        *(
+            f"| {name} | {_verdict(row)} | {len(row['by_params']) or ''} | {_changes(row)} |"
+            for name, row in rows.items()
+        ),
     ]
-    for name, row in rows.items():
-        verdict = "refused" if row["refused"] else "passed"
-        lines.append(f"| {name} | {verdict} | {len(row['by_params']) or ''} | {_named(row)} |")
-    return lines
 
 
-def _named(row: dict[str, Any]) -> str:
+def _verdict(row: Json) -> str:
+    return "refused" if row["refused"] else "passed"
+
+
+def _changes(row: Json) -> str:
     return f"{row['words']} ({max(row['drift'].values()):.0%} or more)" if row["words"] else ""

@@ -1,45 +1,45 @@
-"""The ways to run a trained network, timed in one process in turn, or started one alone.
+"""Inference engines for a trained network, timed in alternation in one process, or one of them as a process of its own.
 
-python -m benchmarks.engines MODEL_KERAS MODEL_ONNX INT8_ONNX prints JSON: the latencies of all.
-python -m benchmarks.engines MODEL_KERAS MODEL_ONNX INT8_ONNX --only ENGINE answers for one image and ends.
+python -m benchmarks.engines MODEL_KERAS MODEL_ONNX INT8_ONNX prints JSON: the latencies of all engines.
+python -m benchmarks.engines MODEL_KERAS MODEL_ONNX INT8_ONNX --only ENGINE classifies one image and ends.
 """
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pipeline.latency import figures, seconds_in_turn
-from pipeline.onnx_model import INPUT, OUTPUT, open_session
+from pipeline.onnx.session import INPUT, OUTPUT, open_session
+from pipeline.registry.latency import figures, seconds_in_turn
 
-ROUNDS = {1: 300, 64: 60, 1000: 20}  # calls timed, by images in a call
+ROUNDS = {1: 300, 64: 60, 1000: 20}  # images per call: timed calls
 
-Call = Callable[[np.ndarray], Any]  # of uint8 (n, 32, 32, 3)
+Engine = Callable[[np.ndarray], np.ndarray]  # uint8 (n, 32, 32, 3) -> float32 (n, classes)
 
 
-def keras_predict(path: Path) -> Call:
-    """`model.predict`, as a notebook has it."""
-    from pipeline.keras_file import load_model
+def keras_predict(path: Path) -> Engine:
+    """`model.predict`, as in a notebook."""
+    from pipeline.models.saving import load_model
 
     model = load_model(path)
     return lambda images: model.predict(images, batch_size=len(images), verbose=0)
 
 
-def tf_function(path: Path) -> Call:
+def tf_function(path: Path) -> Engine:
     """The network as one TensorFlow graph."""
     import tensorflow as tf
 
-    from pipeline.keras_file import load_model
+    from pipeline.models.saving import load_model
 
     model = load_model(path)
     graph = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
     return lambda images: graph(tf.constant(images)).numpy()
 
 
-def onnx_runtime(path: Path) -> Call:
+def onnx_runtime(path: Path) -> Engine:
     """An ONNX Runtime session."""
     session = open_session(path)
     return lambda images: session.run([OUTPUT], {INPUT: images})[0]
@@ -55,32 +55,30 @@ ENGINES = {
 
 def main() -> None:
     """Print the latencies, or run one engine once."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name in ("keras", "onnx", "int8"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--only", choices=ENGINES)
-    asked = parser.parse_args()
-    files = dict(zip(ENGINES, (asked.keras, asked.keras, asked.onnx, asked.int8), strict=True))
-    if asked.only:
-        ENGINES[asked.only](files[asked.only])(images(1))
-        return
-    calls = {name: make(files[name]) for name, make in ENGINES.items()}
-    print(json.dumps(latencies(calls)))
+    arguments = parser.parse_args()
+    files = dict(zip(ENGINES, (arguments.keras, arguments.keras, arguments.onnx, arguments.int8), strict=True))
+    if arguments.only:
+        ENGINES[arguments.only](files[arguments.only])(images(1))
+    else:
+        print(json.dumps(latencies({name: start(files[name]) for name, start in ENGINES.items()})))
 
 
-def latencies(calls: dict[str, Call]) -> dict[str, dict[str, Any]]:
-    """For each engine its figures by the number of images in a call."""
-    table: dict[str, dict[str, Any]] = {name: {} for name in calls}
+def latencies(engines: Mapping[str, Engine]) -> dict[str, dict[str, dict[str, float]]]:
+    """The figures of each engine by the number of images per call."""
+    table: dict[str, dict[str, dict[str, float]]] = {name: {} for name in engines}
     for size, rounds in ROUNDS.items():
-        batch = images(size)
-        timed = seconds_in_turn({name: lambda call=call: call(batch) for name, call in calls.items()}, rounds)  # noqa: B023
-        for name, seconds in timed.items():
+        calls = {name: partial(engine, images(size)) for name, engine in engines.items()}
+        for name, seconds in seconds_in_turn(calls, rounds).items():
             table[name][str(size)] = figures(seconds, size)
     return table
 
 
 def images(count: int) -> np.ndarray:
-    """Random images, uint8 (count, 32, 32, 3): speed does not depend on what they show."""
+    """Random images, uint8 (count, 32, 32, 3): speed does not depend on their content."""
     return np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Floating-point operations of a network, and the most that this machine makes of them."""
+"""Floating-point operations: of a network's training step, and per second of this machine's matrix products."""
 
 import time
 from typing import TYPE_CHECKING
@@ -8,11 +8,11 @@ if TYPE_CHECKING:
 
 
 def training_flops(model: "keras.Model") -> int:
-    """Operations per image of a training step, by formula: those of convolutions and dense layers alone.
+    """Operations of a training step per image, by formula: only those of convolutions and dense layers.
 
-    A multiply-add counts as two. Backward, a layer costs its forward twice, once for its weights and
-    once for its input; the first has no use of the second. Pooling, normalisation, activations and
-    the optimizer are not counted.
+    A multiply-add counts as two. The backward pass of a layer costs twice its forward pass: once for
+    the gradient of its weights, once for that of its input, which the first layer does not need.
+    Pooling, normalization, activations and the optimizer are not counted.
     """
     import numpy as np
 
@@ -25,7 +25,7 @@ def training_flops(model: "keras.Model") -> int:
 
 
 def matmul_peak(precision: str, side: int = 2048, repeats: int = 20) -> float:
-    """Operations per second of the best of `repeats` matrix products of side x side in TensorFlow.
+    """Operations per second of the fastest of `repeats` matrix products of side x side in TensorFlow.
 
     Args:
         precision: "float32" or "bfloat16".

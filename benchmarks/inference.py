@@ -1,57 +1,57 @@
-"""Section inference of `make bench`: the trained network run by Keras, TensorFlow and ONNX Runtime; export and predict as commands."""
+"""Section inference of `make bench`: a trained network in Keras, TensorFlow and ONNX Runtime; export and predict."""
 
 import json
 import statistics
 import sys
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from benchmarks.engines import ENGINES
 from benchmarks.measure import measure
-from pipeline.quantize import calibration_images, quantize
-from pipeline.splits import read_split
+from pipeline.common.files import Json
+from pipeline.data.splits import read_split
+from pipeline.registry.quantize import calibration_images, quantize
 
 REPEATS = 5
 EXPORT = (
-    "python -m pipeline.release reports/metrics/validate.json data/splits/train.npz data/splits/validation.npz dist"
+    "python -m pipeline.promote reports/metrics/validate.json data/splits/train.npz data/splits/validation.npz dist"
 )
 
 
-def bench_inference(folder: Path) -> dict[str, Any]:
-    """Figures of the project in `folder`, whose stages have run."""
+def bench_inference(folder: Path) -> Json:
+    """The figures of the project in `folder`, whose stages have run."""
     print("bench: make export", flush=True)
     exported = measure(EXPORT, folder)
     (bundle,) = (folder / "dist").iterdir()
     manifest = json.loads((bundle / "manifest.json").read_text())
-    int8 = folder / "model.int8.onnx"  # made anew, since the bundle has one only where it was kept
+    int8 = folder / "model.int8.onnx"  # quantized again, because a bundle contains a copy only if it is better
     images = calibration_images(read_split(folder / "data/splits/train.npz"))
     quantize(bundle / "model.onnx", int8, images, without=manifest["int8"]["layers_in_float"])
     files = [str(path) for path in (folder / "models/model.keras", bundle / "model.onnx", int8)]
     command = [sys.executable, "-m", "benchmarks.engines", *files]
-    print("bench: one image, 64 and 1,000 in turn by each engine", flush=True)
+    print("bench: 1, 64 and 1,000 images with each engine, in alternation", flush=True)
     latencies = json.loads(measure(command, Path.cwd()).output.splitlines()[-1])
     return {
         "network": manifest["model"],
         "export_seconds": exported.seconds,
         "predict_seconds": predict_seconds(folder, bundle),
         "int8": manifest["int8"],
-        "engines": {name: start(command, name) | {"batches": latencies[name]} for name in ENGINES},
+        "engines": {name: measure_start(command, name) | {"batches": latencies[name]} for name in ENGINES},
         "bytes": dict(zip(ENGINES, (Path(files[place]).stat().st_size for place in (0, 0, 1, 2)), strict=True)),
     }
 
 
 def predict_seconds(folder: Path, bundle: Path) -> float:
-    """Median seconds of `python -m pipeline.predict` on one image, the whole process."""
-    picture = folder / "picture.png"
-    Image.fromarray(read_split(folder / "data/splits/validation.npz").images[0]).resize((640, 480)).save(picture)
-    command = ["python", "-m", "pipeline.predict", str(bundle), str(picture)]
+    """Median seconds of `python -m pipeline.predict` for one image, as a whole process."""
+    image = folder / "image.png"
+    Image.fromarray(read_split(folder / "data/splits/validation.npz").images[0]).resize((640, 480)).save(image)
+    command = ["python", "-m", "pipeline.predict", str(bundle), str(image)]
     return statistics.median(measure(command, folder).seconds for _ in range(REPEATS))
 
 
-def start(command: list[str], engine: str) -> dict[str, float]:
-    """Median seconds of a process that answers for one image, and its peak memory in MB, looked at every 50 ms."""
+def measure_start(command: list[str], engine: str) -> dict[str, float]:
+    """Median seconds and peak memory in MB of a process that classifies one image."""
     runs = [measure([*command, "--only", engine], Path.cwd()) for _ in range(REPEATS)]
     return {
         "start_seconds": statistics.median(run.seconds for run in runs),
@@ -59,40 +59,49 @@ def start(command: list[str], engine: str) -> dict[str, float]:
     }
 
 
-def inference_text(results: dict[str, Any]) -> str:
-    """The tables in Markdown; empty where nothing was measured."""
+def inference_text(results: Json) -> str:
+    """The table and the ratios in Markdown; empty without results."""
     if not results:
         return ""
     engines = results["engines"]
     sizes = list(next(iter(engines.values()))["batches"])
-    lines = [
-        f"Network `{results['network']}` trained on **{results['data']}**, {results['date']}, on {results['machine']}; all engines in turn in one process.",
-        "",
-        "| engine | "
-        + " | ".join(f"{size} image{'s' * (size != '1')}: p50 / p99 ms, images/s" for size in sizes)
-        + " | whole process for one image, s | memory, MB | file, MB |",
-        "|---|" + "---|" * (len(sizes) + 3),
+    columns = [
+        "engine",
+        *(f"{size} image{'s' * (size != '1')}: p50 / p99 ms, images/s" for size in sizes),
+        "process for one image, s",
+        "memory, MB",
+        "file, MB",
     ]
-    for name, row in engines.items():
-        cells = [
-            f"{each['p50_ms']:.2f} / {each['p99_ms']:.2f}, {each['images_per_second']:,}"
-            for each in row["batches"].values()
-        ]
-        lines.append(
-            f"| {name} | "
-            + " | ".join(cells)
-            + f" | {row['start_seconds']:.1f} | {row['megabytes']:,.0f} | {results['bytes'][name] / 1e6:.2f} |"
-        )
+    lines = [
+        f"Network `{results['network']}` trained on **{results['data']}**, {results['date']}, on {results['machine']}. "
+        "All engines ran in alternation in one process.",
+        "",
+        f"| {' | '.join(columns)} |",
+        "|---" * len(columns) + "|",
+        *(_engine_row(name, row, results["bytes"][name]) for name, row in engines.items()),
+        "",
+        f"{_ratios(engines)} int8: {results['int8']['reason']}. Whole processes: `make export` took "
+        f"{results['export_seconds']:.0f} s, `python -m pipeline.predict` {results['predict_seconds']:.2f} s for one "
+        "image.",
+    ]
+    return "\n".join(lines)
+
+
+def _engine_row(name: str, row: Json, size: int) -> str:
+    latencies = [
+        f"{each['p50_ms']:.2f} / {each['p99_ms']:.2f}, {each['images_per_second']:,}"
+        for each in row["batches"].values()
+    ]
+    cells = [name, *latencies, f"{row['start_seconds']:.1f}", f"{row['megabytes']:,.0f}", f"{size / 1e6:.2f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def _ratios(engines: Json) -> str:
     one = {name: row["batches"]["1"]["p50_ms"] for name, row in engines.items()}
     many = {name: row["batches"]["64"]["images_per_second"] for name, row in engines.items()}
     best = "ONNX Runtime"
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"For one image ONNX Runtime is {one['tf.function'] / one[best]:.1f} times as fast as `tf.function` and "
-            f"{one['Keras predict'] / one[best]:.0f} times as `predict`; for 64 images {many[best] / many['Keras predict']:.1f} times as `predict`. "
-            f"int8: {results['int8']['reason']}. `make export` took {results['export_seconds']:.0f} s, "
-            f"`python -m pipeline.predict` on one image {results['predict_seconds']:.2f} s, whole processes.",
-        ]
+    return (
+        f"For one image ONNX Runtime is {one['tf.function'] / one[best]:.1f} times as fast as `tf.function` and "
+        f"{one['Keras predict'] / one[best]:.0f} times as fast as `predict`; for 64 images it is "
+        f"{many[best] / many['Keras predict']:.1f} times as fast as `predict`."
     )

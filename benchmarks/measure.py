@@ -1,4 +1,4 @@
-"""A command as a whole process: how long it takes and how much memory it holds."""
+"""The time and the memory of a command, measured on the whole process."""
 
 import os
 import subprocess
@@ -10,11 +10,13 @@ from typing import NamedTuple, TextIO
 
 import psutil
 
-from pipeline.errors import PipelineError
+from pipeline.common.errors import PipelineError
+
+USER_SETTINGS = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT")  # a benchmark must not use their store
 
 
 class Measured(NamedTuple):
-    """Wall seconds, peak resident memory in MB of the process and its children together, and what it printed."""
+    """Wall seconds, peak resident memory in MB of the process with its children, and the output."""
 
     seconds: float
     megabytes: float
@@ -22,47 +24,45 @@ class Measured(NamedTuple):
 
 
 def measure(command: list[str] | str, folder: Path) -> Measured:
-    """Run `command` in `folder`; a text goes through the shell.
+    """Run `command` in `folder`; a string runs in the shell.
 
     Raises:
-        PipelineError: it failed; the message holds what it printed.
+        PipelineError: the command failed; the message contains its output.
     """
-    python = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": python}
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT"):  # the user's store is not for this
-        environment.pop(name, None)
+    environment = {name: value for name, value in os.environ.items() if name not in USER_SETTINGS}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     lines: list[str] = []
-    with tempfile.NamedTemporaryFile("w+") as printed, open(printed.name) as reader:
+    with tempfile.NamedTemporaryFile("w+") as output, open(output.name) as reader:
         start, peak = time.perf_counter(), 0
         process = psutil.Popen(
             command,
             cwd=folder,
             env=environment,
-            stdout=printed,
+            stdout=output,
             stderr=subprocess.STDOUT,
             shell=isinstance(command, str),
         )
         while process.poll() is None:
-            peak = max(peak, _resident(process))
-            lines += _shown(reader)
+            peak = max(peak, _resident_bytes(process))
+            lines += _new_lines(reader)
             time.sleep(0.05)
         seconds = time.perf_counter() - start
-        lines += _shown(reader)
+        lines += _new_lines(reader)
     if process.returncode:
         raise PipelineError(f"`{command}` failed:\n{''.join(lines)}")
     return Measured(seconds, peak / 1e6, "".join(lines))
 
 
-def _shown(printed: TextIO) -> list[str]:
-    """The lines that were printed since; those that tell of an epoch are shown, since a training can take an hour."""
-    lines = printed.readlines()
+def _new_lines(output: TextIO) -> list[str]:
+    """The new lines of the output; prints those that report an epoch, because a training can take an hour."""
+    lines = output.readlines()
     print(*(f"  {line}" for line in lines if line.startswith("epoch ")), sep="", end="", flush=True)
     return lines
 
 
-def _resident(process: psutil.Process) -> int:
-    """Bytes of memory that the process and its children hold now."""
+def _resident_bytes(process: psutil.Process) -> int:
+    """Resident memory of the process and its children now."""
     try:
         return sum(member.memory_info().rss for member in (process, *process.children(recursive=True)))
-    except psutil.NoSuchProcess:  # one ended while we looked
+    except psutil.NoSuchProcess:  # a child ended in the meantime
         return 0

@@ -3,14 +3,14 @@
 import json
 import statistics
 from pathlib import Path
-from typing import Any
 
 from benchmarks.ablation import ablation_table
 from benchmarks.drift import drift_text
 from benchmarks.inference import inference_text
 from benchmarks.rows import read_rows
-from benchmarks.training_report import by_network, draw, matmul_peaks, training_table
-from pipeline.errors import PipelineError
+from benchmarks.training_report import by_network, draw, matmul_peaks, short_table, training_table
+from pipeline.common.errors import PipelineError
+from pipeline.common.files import Json
 
 RESULTS = Path("benchmarks/results.json")
 TRAINING = Path("benchmarks/training.json")
@@ -22,98 +22,139 @@ BEGIN, END = "<!-- results: written by `make bench` -->", "<!-- end of results -
 
 
 def write_reports() -> None:
-    """Write every table and the picture of training from what is saved."""
+    """Write every table, and the plot of the training, from the saved figures."""
     rows = read_rows(TRAINING)
-    put_between_marks(Path("README.md"), results_text(json.loads(RESULTS.read_text()), rows))
-    put_between_marks(Path("docs/training.md"), ablation_table(read_rows(ABLATION)))
-    put_between_marks(Path("docs/drift.md"), drift_text(read_rows(DRIFT)))
-    put_between_marks(Path("docs/deployment.md"), inference_text(read_rows(INFERENCE)))
+    for page, text in generated_texts(rows).items():
+        replace_generated(Path(page), text)
     draw(by_network(rows), conditions_of(rows), PICTURE)
 
 
-def put_between_marks(page: Path, text: str) -> None:
-    """Replace what stands between the two markers of a page."""
+def generated_texts(rows: dict[str, Json]) -> dict[str, str]:
+    """The generated part of each page, by the page's path."""
+    results = json.loads(RESULTS.read_text())
+    require_same_data(results, rows)
+    return {
+        "README.md": summary_text(results, rows),
+        "docs/results.md": results_text(results, rows),
+        "docs/training.md": ablation_table(read_rows(ABLATION)),
+        "docs/drift.md": drift_text(read_rows(DRIFT)),
+        "docs/deployment.md": inference_text(read_rows(INFERENCE)),
+    }
+
+
+def replace_generated(page: Path, text: str) -> None:
+    """Replace the part of a page between the two markers."""
     before, rest = page.read_text().split(BEGIN)
     after = rest.split(END)[1]
     page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
-def conditions_of(rows: dict[str, Any]) -> dict[str, str]:
-    """The data and the machine of the rows, which are the same for all (`Rows` sees to it)."""
+def conditions_of(rows: dict[str, Json]) -> dict[str, str]:
+    """The data and the machine, which `Rows` keeps the same for all rows."""
     return next(iter(rows.values()))["conditions"]
 
 
-def input_share(rows: dict[str, Any]) -> float:
-    """Median share of the time of `fast` that making its batches takes by itself."""
-    return statistics.median(row["input_share"] for row in by_network(rows)["fast"])
-
-
-def peaks_text(peaks: dict[str, float]) -> str:
-    """The matrix products' speed in each precision, in words."""
-    return " and ".join(f"{peak / 1e9:,.0f} GFLOP/s in {name}" for name, peak in sorted(peaks.items()))
-
-
-def results_text(results: dict[str, Any], rows: dict[str, Any]) -> str:
-    """The training's and the pipeline's figures, in Markdown."""
-    conditions = conditions_of(rows)
-    if results["data"] != conditions["data"]:
+def require_same_data(results: Json, rows: dict[str, Json]) -> None:
+    """Raise `PipelineError` if the pipeline and the trainings were measured on different data."""
+    data = conditions_of(rows)["data"]
+    if results["data"] != data:
         raise PipelineError(
-            f"{RESULTS} is about {results['data']}, {TRAINING} about {conditions['data']}: a page shows one data set. "
+            f"{RESULTS} is about {results['data']}, {TRAINING} about {data}, but a page shows one data set. "
             "Run `make bench` for both on the same archive."
         )
+
+
+def summary_text(results: Json, rows: dict[str, Json]) -> str:
+    """The README's table."""
+    conditions, metrics = conditions_of(rows), results["metrics"]
+    duplicates, robustness = metrics["near_duplicates"], metrics["robustness"]
+    parts = [
+        f"Data: **{conditions['data']}**; {conditions['machine']}; medians if there are several seeds.",
+        short_table(by_network(rows)),
+        f"Test accuracy of the pipeline with `{results['model']}`: {metrics['evaluate']['accuracy']:.2%}; "
+        f"{duplicates['accuracy_without_duplicates']:.2%} without near duplicates of training images, "
+        f"{robustness['corrupted_accuracy']:.2%} on corrupted images.",
+    ]
+    return "\n\n".join(parts)
+
+
+def results_text(results: Json, rows: dict[str, Json]) -> str:
+    """The figures of the training and of the pipeline, for docs/results.md."""
+    conditions, groups = conditions_of(rows), by_network(rows)
+    peaks = " and ".join(f"{peak / 1e9:,.0f} GFLOP/s in {name}" for name, peak in sorted(matmul_peaks(groups).items()))
+    input_share = statistics.median(row["input_share"] for row in groups["fast"])
     parts = [
         f"Data of all figures: **{conditions['data']}**.",
-        training_table(by_network(rows)),
-        f"Measured one after another on {conditions['machine']}; medians where there are several seeds. `benchmarks/brief.py` "
-        "is the script; it trains on 50,000 images, ours on 45,000, choosing on the 5,000 others. The last column counts the "
-        "operations of convolutions and dense layers by formula, against a product of 2048 x 2048 matrices in TensorFlow in the "
-        f"same precision, which makes {peaks_text(matmul_peaks(by_network(rows)))} here. "
-        f"Making the batches by itself takes {input_share(rows):.1%} of the time of `fast`.",
-        "![Test accuracy after each epoch against the seconds of training](docs/pictures/training.png)",
+        "## Training",
+        training_table(groups),
+        f"Measured one after another on {conditions['machine']}; medians if there are several seeds. The textbook "
+        "script is `benchmarks/brief.py`. It trains on 50,000 images. Our networks train on 45,000 and choose the best "
+        "epoch on the 5,000 others. The last column counts the operations of convolutions and dense layers by formula, "
+        "relative to a product of 2048 x 2048 matrices in TensorFlow in the same precision, which reaches "
+        f"{peaks} here. Making the batches without training takes {input_share:.1%} of the time of `fast`.",
+        "![Test accuracy after each epoch over the seconds of training](pictures/training.png)",
+        "## Pipeline",
         pipeline_tables(results),
     ]
     return "\n\n".join(parts)
 
 
-def pipeline_tables(results: dict[str, Any]) -> str:
+def pipeline_tables(results: Json) -> str:
     """The result and the cost of the pipeline."""
-    data, metrics, stages = results["data"], results["metrics"], results["stages"]
+    return "\n".join([*_result_lines(results), "", *_cost_lines(results), "", *_picture_lines(results["data"])])
+
+
+def _result_lines(results: Json) -> list[str]:
+    metrics = results["metrics"]
     evaluated, trained, exported = metrics["evaluate"], metrics["train"], metrics["export"]
-    seconds, twins = metrics["train_timing"]["seconds"], metrics["near_duplicates"]
-    without = evaluated["images"] - twins["test_images_with_twin"]
+    duplicates, robustness = metrics["near_duplicates"], metrics["robustness"]
+    images = evaluated["images"]
     interval = f"{evaluated['accuracy_low']:.2%} to {evaluated['accuracy_high']:.2%}"
-    lines = [
-        f"The whole pipeline with `{results['model']}`, {trained['epochs']} epochs in {seconds:.0f} s, measured on "
-        f"{results['date']} on {results['machine']}:",
+    rows = {
+        f"test accuracy, {images:,} images, 95 % interval": f"{evaluated['accuracy']:.2%} ({interval})",
+        "test macro F1": f"{evaluated['macro_f1']:.4f}",
+        f"test accuracy on the {images - duplicates['test_images_with_duplicate']:,} images without a near duplicate "
+        "in the training set": f"{duplicates['accuracy_without_duplicates']:.2%}",
+        "expected calibration error on test, without and with the temperature": (
+            f"{evaluated['calibration_error_without_temperature']:.2%}, {evaluated['calibration_error']:.2%}"
+        ),
+        "mean accuracy on corrupted test images": f"{robustness['corrupted_accuracy']:.2%}",
+        "validation accuracy of the best epoch": f"{trained['validation_accuracy']:.2%}",
+        f"ONNX and Keras, {exported['parity_images']:,} test images": (
+            f"largest difference {exported['parity_max_abs_difference']:.1e}, "
+            f"{exported['parity_argmax_disagreements']} images with another class"
+        ),
+        "ONNX file": f"{exported['bytes']:,} bytes, opset {exported['opset']}",
+    }
+    return [
+        f"The whole pipeline with `{results['model']}`, {trained['epochs']} epochs in "
+        f"{metrics['train_timing']['seconds']:.0f} s, measured on {results['date']} on {results['machine']}:",
         "",
         "| result | |",
         "|---|---|",
-        f"| test accuracy, {evaluated['images']:,} images, 95 % interval | {evaluated['accuracy']:.2%} ({interval}) |",
-        f"| test macro F1 | {evaluated['macro_f1']:.4f} |",
-        f"| test accuracy on the {without:,} images without a near duplicate among the training images | {twins['accuracy_without_twins']:.2%} |",
-        f"| expected calibration error on test, without and with the temperature | {evaluated['calibration_error_without_temperature']:.2%}, {evaluated['calibration_error']:.2%} |",
-        f"| mean accuracy on corrupted test images | {metrics['robustness']['mean_corrupted_accuracy']:.2%} |",
-        f"| validation accuracy of the kept epoch | {trained['validation_accuracy']:.2%} |",
-        f"| ONNX against Keras, {exported['parity_images']:,} test images | at most "
-        f"{exported['parity_max_abs_difference']:.1e} apart, {exported['parity_argmax_disagreements']} other classes |",
-        f"| ONNX file | {exported['bytes']:,} bytes, opset {exported['opset']} |",
-        "",
-        "| cost, whole process | seconds | peak memory, MB |",
+        *(f"| {name} | {value} |" for name, value in rows.items()),
+    ]
+
+
+def _cost_lines(results: Json) -> list[str]:
+    stages = results["stages"] | {f"evidence: {stage}": row for stage, row in results["evidence"].items()}
+    return [
+        "| cost of the whole process | seconds | peak memory, MB |",
         "|---|---|---|",
         *(f"| {stage} | {row['seconds']:.1f} | {row['megabytes']:,.0f} |" for stage, row in stages.items()),
-        *(
-            f"| evidence: {stage} | {row['seconds']:.1f} | {row['megabytes']:,.0f} |"
-            for stage, row in results["evidence"].items()
-        ),
-        f"| `dvc repro` with nothing to do | {results['nothing_to_do_seconds']:.1f} | |",
-        f"| bare clone to the end of `make demo`, packages cached | {results['clone_to_demo_seconds']:.0f} | |",
-        "",
+        f"| `dvc repro` if nothing changed | {results['nothing_to_do_seconds']:.1f} | |",
+        "| from `git clone` to the end of `make demo` (generated images), packages cached "
+        f"| {results['clone_to_demo_seconds']:.0f} | |",
+    ]
+
+
+def _picture_lines(data: str) -> list[str]:
+    return [
         f"| confusion matrix on the test split of {data} | contact sheet of the demo's generated images |",
         "|---|---|",
-        "| ![Counts of test images by actual and predicted class](docs/pictures/confusion_matrix.png) "
-        "| ![Ten images of each generated class, a row per class](docs/pictures/contact_sheet.png) |",
+        "| ![Number of test images by actual and predicted class](pictures/confusion_matrix.png) "
+        "| ![Ten images of each generated class, one row per class](pictures/contact_sheet.png) |",
     ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,62 +1,54 @@
-"""Measured rows, saved one by one: what was cut goes on where it stopped."""
+"""Measured rows in a JSON file, saved one by one: an interrupted measurement continues with the next row."""
 
 import hashlib
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from pipeline.files import read_json, sha256_of, whole, write_json
+from pipeline.common.files import Json, atomic_outputs, read_json, sha256_of, write_json
+from pipeline.training.checkpoint import imported_files
 
-CODE = (  # what decides how a row comes out
-    "benchmarks/ablation.py",
-    "benchmarks/brief.py",
-    "benchmarks/flops.py",
-    "benchmarks/train_one.py",
-    "benchmarks/training.py",
-    "benchmarks/variants.py",
-    "pipeline/batches.py",
-    "pipeline/devices.py",
-    "pipeline/fit.py",
-    "pipeline/models.py",
-    "pipeline/muon.py",
-    "pipeline/normalization.py",
-)
-
+PROGRAMS = (Path("benchmarks/brief.py"), Path("benchmarks/train_one.py"))  # each run of one of them gives a row
 LIBRARIES = ("keras", "tensorflow")
 
 
 class Rows:
-    """A JSON file of rows by name, each with the conditions under which it was measured.
+    """A JSON file of rows by name, each with the conditions of its measurement.
 
     Args:
-        conditions: such as the machine; a row made with other code is measured anew, and rows made
-            under other conditions leave the file, since a table compares what was measured alike.
+        conditions: data and machine. The next measurement removes rows of other conditions, because one table
+            compares all rows. Rows of older code stay until they are measured again.
     """
 
     def __init__(self, path: Path, conditions: dict[str, str]) -> None:
         self._path = path
-        code = "".join(sha256_of(Path(name)) for name in CODE) + "".join(map(version, LIBRARIES))
-        self._conditions = conditions | {"code": hashlib.sha256(code.encode()).hexdigest()[:16]}
+        self._conditions = conditions | {"code": code_hash()}
 
-    def read(self) -> dict[str, dict[str, Any]]:
+    def read(self) -> dict[str, Json]:
         """All rows, also those of other conditions."""
         return read_rows(self._path)
 
-    def measure(self, name: str, measure: Callable[[], dict[str, Any]]) -> None:
-        """Save what `measure` gives, unless the row is there already."""
-        rows = read_rows(self._path)
+    def measure(self, name: str, measure: Callable[[], Json]) -> None:
+        """Save the result of `measure`, unless a row with this name was measured under the same conditions."""
+        rows = self.read()
         if rows.get(name, {}).get("conditions") == self._conditions:
-            print(f"bench: {name}: measured before, in {self._path}", flush=True)
+            print(f"bench: {name}: already measured, in {self._path}", flush=True)
             return
         print(f"bench: {name}", flush=True)
         code = {"code": self._conditions["code"]}
-        alike = {key: row for key, row in rows.items() if row["conditions"] | code == self._conditions}
-        rows = alike | {name: {"conditions": self._conditions} | measure()}
-        with whole(self._path) as (draft,):
+        comparable = {key: row for key, row in rows.items() if row["conditions"] | code == self._conditions}
+        rows = comparable | {name: {"conditions": self._conditions} | measure()}
+        with atomic_outputs(self._path) as (draft,):
             write_json(draft, rows)
 
 
-def read_rows(path: Path) -> dict[str, dict[str, Any]]:
-    """All rows of the file by name; none where there is no file."""
+def code_hash() -> str:
+    """A hash of everything that `PROGRAMS` import from this project, and of the libraries' versions: 16 hex digits."""
+    files = sorted({file for program in PROGRAMS for file in imported_files(program.resolve())})
+    code = [*map(sha256_of, files), *map(version, LIBRARIES)]
+    return hashlib.sha256("".join(code).encode()).hexdigest()[:16]
+
+
+def read_rows(path: Path) -> dict[str, Json]:
+    """All rows of the file by name; none if the file does not exist."""
     return read_json(path, f"`git checkout {path}` restores it.") if path.exists() else {}

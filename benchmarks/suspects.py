@@ -1,79 +1,82 @@
-"""How well suspect labels are found: labels are made wrong on purpose, and looked for in the stage's list.
+"""Recall and precision of suspect labels: a share of the labels is changed, and the stage's list is searched for them.
 
     python -m benchmarks.suspects models/model.onnx data/splits/train.npz data/splits/validation.npz
 
-Settings are those of section `suspect_labels` of params.yaml. The model has learnt from the right
-labels, which helps with the validation images, a tenth of all.
+The settings are those of section `suspect_labels` of params.yaml. The ONNX model was trained on the
+original labels, which makes the validation images easier. They are a tenth of all images.
 """
 
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.errors import one_message
-from pipeline.onnx_model import session_for
-from pipeline.params import read_params
-from pipeline.splits import Split, read_split
-from pipeline.suspect_labels import Judged, SuspectLabelsParams, judge, ranked
+from benchmarks.changed_data import flip_labels
+from pipeline.common.errors import exit_on_error
+from pipeline.common.params import read_params
+from pipeline.data.splits import Split, read_split
+from pipeline.onnx.session import session_for
+from pipeline.suspect_labels import OutOfSample, Suspect, SuspectLabelsParams, predict_out_of_sample, rank_suspects
 
-SHARE = 0.02  # of labels made wrong
+if TYPE_CHECKING:
+    import onnxruntime
+
+SHARE = 0.02  # of the labels that are changed
 SEED = 0
-FIRST = 100  # suspects that a person would look through
+FIRST = 100  # suspects that a person would look at
 
 
-def flipped(split: Split, share: float, seed: int) -> tuple[Split, np.ndarray]:
-    """The split with a share of its labels changed to another class, each as likely; bool (n,), which ones."""
-    random, images, classes = np.random.default_rng(seed), len(split.labels), len(split.class_names)
-    wrong = np.isin(np.arange(images), random.permutation(images)[: round(share * images)])
-    labels = (split.labels + wrong * random.integers(1, classes, images)) % classes
-    return split._replace(labels=labels.astype(split.labels.dtype)), wrong
+def with_flipped_labels(split: Split, share: float, seed: int) -> tuple[Split, dict[int, str]]:
+    """The split with a share of its labels changed, and the original class names of those images by archive index."""
+    labels = flip_labels(split.labels, len(split.class_names), share, np.random.default_rng(seed))
+    is_flipped = labels != split.labels
+    names = split.class_names[split.labels[is_flipped]].tolist()
+    return split._replace(labels=labels), dict(zip(split.archive_index[is_flipped].tolist(), names, strict=True))
 
 
-def measure(params: SuspectLabelsParams, session: Any, learnt: Split, held_back: Split) -> dict[str, float]:
-    """Flip labels of both splits and tell how many the list holds, and how many its first places."""
-    (noisy, wrong), (noisy_held_back, wrong_held_back) = (flipped(each, SHARE, SEED) for each in (learnt, held_back))
-    groups = judge(params, session, noisy, noisy_held_back)
-    truth = {
-        int(index): label
-        for split, chosen in ((learnt, wrong), (held_back, wrong_held_back))
-        for index, label in zip(split.archive_index[chosen], split.labels[chosen], strict=True)
-    }
-    return summarize(groups, truth)
+def measure(
+    params: SuspectLabelsParams, session: "onnxruntime.InferenceSession", training: Split, validation: Split
+) -> dict[str, float]:
+    """Recall and precision of the suspects after a share of the labels of both splits was changed."""
+    (training, original), (validation, original_validation) = (
+        with_flipped_labels(split, SHARE, SEED) for split in (training, validation)
+    )
+    groups = predict_out_of_sample(params, session, training, validation)
+    return summarize(groups, original | original_validation)
 
 
-def summarize(groups: list[Judged], truth: dict[int, int]) -> dict[str, float]:
-    """Recall and precision of the list, of its first places in both orders, and how often it suggests the right class.
+def summarize(groups: list[OutOfSample], original: dict[int, str]) -> dict[str, float]:
+    """Recall and precision of the list, precision of its first rows in two orders, and the correct suggestions.
 
     Args:
-        truth: the right label of every image whose label was made wrong, by archive index.
+        original: the class name before the label was changed, by archive index.
     """
-    found, count = ranked(groups), len(truth)
-    by_margin = sorted(found, key=lambda suspect: suspect["probability_of_label"] - suspect["probability_of_suggested"])
-    hits = [suspect for suspect in found if suspect["archive_index"] in truth]
+    suspects, count = rank_suspects(groups), len(original)
+    by_margin = sorted(suspects, key=lambda suspect: suspect.probability_of_label - suspect.probability_of_suggested)
+    found = [suspect for suspect in suspects if suspect.archive_index in original]
 
-    def share(places: list[dict[str, Any]]) -> float:
-        return sum(suspect["archive_index"] in truth for suspect in places) / max(len(places), 1)
+    def precision(rows: list[Suspect]) -> float:
+        return sum(suspect.archive_index in original for suspect in rows) / max(len(rows), 1)
 
     return {
         "images": sum(len(group.split.labels) for group in groups),
         "flipped": count,
-        "suspects": len(found),
-        "recall": len(hits) / count,
-        "precision": share(found),
-        f"precision_of_first_{FIRST}": share(found[:FIRST]),
-        "precision_of_as_many_as_flipped": share(found[:count]),
-        f"precision_of_first_{FIRST}_by_margin": share(by_margin[:FIRST]),
-        "precision_of_as_many_as_flipped_by_margin": share(by_margin[:count]),
-        "right_suggestions": sum(suspect["suggested"] == truth[suspect["archive_index"]] for suspect in hits)
-        / max(len(hits), 1),
+        "suspects": len(suspects),
+        "recall": len(found) / count,
+        "precision": precision(suspects),
+        f"precision_of_first_{FIRST}": precision(suspects[:FIRST]),
+        "precision_of_as_many_as_flipped": precision(suspects[:count]),
+        f"precision_of_first_{FIRST}_by_margin": precision(by_margin[:FIRST]),
+        "precision_of_as_many_as_flipped_by_margin": precision(by_margin[:count]),
+        "right_suggestions": sum(suspect.suggested == original[suspect.archive_index] for suspect in found)
+        / max(len(found), 1),
     }
 
 
 if __name__ == "__main__":
-    with one_message("suspects"):
+    with exit_on_error("suspects"):
         settings = SuspectLabelsParams.of_section("suspect_labels", read_params()["suspect_labels"])
         model, train, validation = map(Path, sys.argv[1:])
         splits = read_split(train), read_split(validation)

@@ -1,9 +1,9 @@
-"""One training of the project's, measured in a process of its own.
+"""One training, measured in its own process: python -m benchmarks.train_one VARIANT SEED EPOCHS TRAIN VALIDATION [TEST]
 
-python -m benchmarks.train_one VARIANT SEED EPOCHS TRAIN VALIDATION [TEST] prints JSON: seconds of the fit, images per
-second, validation accuracy of the kept epoch, operations per image, how many of them a second the machine's matrix
-products make in each precision (just before and after), and the share of the time that making batches takes by itself. With TEST, for a
-finished network, also its accuracy there of the kept epoch and after each epoch; the time that takes is not counted.
+Prints JSON: seconds of the fit, images per second, validation accuracy of the best epoch, operations
+per image, operations per second of matrix products before and after (the higher value counts), and
+the time to make the batches without training, as a share of the fit. With TEST, for a finished network, also its
+test accuracy, of the best epoch and after each epoch; the seconds do not include these evaluations.
 """
 
 import json
@@ -12,58 +12,63 @@ import time
 from pathlib import Path
 
 from benchmarks.flops import matmul_peak, training_flops
-from benchmarks.variants import EXECUTIONS, VARIANTS
-from pipeline.keras_start import start_keras
-from pipeline.models import NETWORKS, Network
-from pipeline.splits import Split, read_split
-from pipeline.train import TrainParams
+from benchmarks.variants import OVERRIDES, VARIANTS
+from pipeline.data.splits import Split, read_split
+from pipeline.models.keras_backend import start_keras
+from pipeline.models.networks import NETWORKS, Network
+from pipeline.training.settings import TrainParams
 
 
 def main(
-    variant: str, seed: int, epochs: int | None, training: Path, validation: Path, test: Path | None = None
+    variant: str, seed: int, epochs: int | None, train_split: Path, validation_split: Path, test_split: Path | None
 ) -> None:
-    """Train and print the figures."""
+    """Train a variant and print the figures; `epochs` None is the network's own number."""
     start_keras()
-    from pipeline import devices, fit
-    from pipeline.checkpoint import Checkpoint
+    from pipeline.training import devices, fit
+    from pipeline.training.checkpoint import Checkpoint
 
-    for name, value in EXECUTIONS.get(variant, {}).items():
+    for name, value in OVERRIDES.get(variant, {}).items():
         setattr(fit, name, value)
     network = NETWORKS["measured"] = VARIANTS[variant]
-    splits, tested = (read_split(training), read_split(validation)), read_split(test) if test else None
-    scored, curve, aside = network.build(len(splits[0].class_names)), [], 0.0
+    training, validation = read_split(train_split), read_split(validation_split)
+    test = read_split(test_split) if test_split else None
+    evaluated, curve, pauses = network.build(len(training.class_names)), [], 0.0
     precision = devices.precision().removeprefix("mixed_")
     before = {name: matmul_peak(name) for name in {"float32", precision}}
 
     def end_epoch(checkpoint: Checkpoint) -> None:
-        nonlocal aside
-        start = time.perf_counter()
-        for variable, value in zip(scored.variables, checkpoint.state, strict=False):  # the optimizer's follow them
-            variable.assign(value)
-        curve.append({"seconds": checkpoint.seconds - aside, "accuracy": fit.score(scored, tested)[0]})
-        aside += time.perf_counter() - start
+        nonlocal pauses
+        if test:
+            start = time.perf_counter()
+            for variable, value in zip(evaluated.variables, checkpoint.state, strict=False):  # without the optimizer
+                variable.assign(value)
+            accuracy, _ = fit.accuracy_and_loss(evaluated, test)
+            curve.append({"seconds": checkpoint.seconds - pauses, "accuracy": accuracy})
+            pauses += time.perf_counter() - start
 
     params = TrainParams.model_construct(
         model="measured", epochs=epochs, batch_size=None, learning_rate=None, seed=seed
     )
-    model, rows, seconds = fit.fit(params, *splits, *([end_epoch] if tested else []))
-    seconds -= aside
+    model, rows, seconds = fit.fit(params, training, validation, end_epoch)
+    seconds -= pauses
     figures = {
         "seconds": seconds,
-        "images_per_second": len(rows) * len(splits[0].labels) / seconds,
+        "images_per_second": len(rows) * len(training.labels) / seconds,
         "validation_accuracy": fit.best_row(rows)["validation_accuracy"],
         "validation_loss": fit.best_row(rows)["validation_loss"],
         "training_flops": training_flops(model),
         "precision": precision,
         "matmul_peaks": {name: max(peak, matmul_peak(name)) for name, peak in before.items()},
-        "input_share": seconds_of_input(splits[0], network) * len(rows) / seconds,
+        "input_share": seconds_of_input(training, network) * len(rows) / seconds,
     }
-    print(json.dumps(figures | ({"accuracy": fit.score(model, tested)[0], "curve": curve} if tested else {})))
+    if test:
+        figures |= {"accuracy": fit.accuracy_and_loss(model, test)[0], "curve": curve}
+    print(json.dumps(figures))
 
 
 def seconds_of_input(training: Split, network: Network) -> float:
-    """Seconds that making an epoch's batches takes by itself, the graph for it once built."""
-    from pipeline.batches import steps_per_epoch, training_batches
+    """Seconds to make the batches of one epoch without training, after the graph is built."""
+    from pipeline.training.input_pipeline import steps_per_epoch, training_batches
 
     batches = iter(training_batches(training, network.batch_size, network.augmentation, 0, range(2)))
     steps = steps_per_epoch(len(training.labels), network.batch_size)
@@ -76,5 +81,6 @@ def seconds_of_input(training: Split, network: Network) -> float:
 
 
 if __name__ == "__main__":
-    name, seed, epochs, *paths = sys.argv[1:]
-    main(name, int(seed), int(epochs) or None, *map(Path, paths))
+    name, seed, epochs, train_path, validation_path, *test_paths = sys.argv[1:]
+    test_path = Path(test_paths[0]) if test_paths else None
+    main(name, int(seed), int(epochs) or None, Path(train_path), Path(validation_path), test_path)

@@ -1,38 +1,38 @@
-"""Section training of `make bench`: the textbook script against the project's networks, one after another.
+"""Section training of `make bench`: the textbook script and the networks of the project, one after another.
 
-Rows are kept in benchmarks/training.json, one by one: a run that was cut goes on where it stopped. The test split is
-read here, by finished networks; the ablation (benchmarks/ablation.py) looks at validation alone.
+Rows are saved in benchmarks/training.json, one by one: an interrupted benchmark continues with the next row. This
+section reads the test split, with finished networks; the ablation (benchmarks/ablation.py) only the validation split.
 """
 
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
+from benchmarks import brief
 from benchmarks.measure import measure
 from benchmarks.rows import Rows
 from benchmarks.training_report import TEXTBOOK
-
-EPOCHS = 10  # of the textbook script
+from pipeline.common.files import Json
 
 
 def measure_training(rows: Rows, archive: Path, splits: list[str], seeds: int, accurate: bool) -> None:
-    """A row of the textbook script, and one per seed of `basic` and `fast`, in turn; at last one of `accurate`."""
-    textbook = [sys.executable, "-m", "benchmarks.brief", str(archive), str(EPOCHS)]
+    """Measure the textbook script once, `basic` and `fast` with each seed in alternation, and `accurate` once."""
+    textbook = [sys.executable, "-m", "benchmarks.brief", str(archive), str(brief.EPOCHS)]
     rows.measure(f"{TEXTBOOK}, seed 0", lambda: run(textbook))
     for seed in range(seeds):
         for name in ("basic", "fast"):
-            rows.measure(f"{name}, seed {seed}", lambda: run(training_command(name, seed, 0, *splits)))  # noqa: B023
+            measure_variant(rows, name, seed, 0, splits)
     if accurate:
-        rows.measure("accurate, seed 0", lambda: run(training_command("accurate", 0, 0, *splits)))
+        measure_variant(rows, "accurate", 0, 0, splits)
 
 
-def training_command(variant: str, seed: int, epochs: int, *splits: str) -> list[str]:
-    """The process that trains once; 0 epochs are the network's own."""
-    return [sys.executable, "-m", "benchmarks.train_one", variant, str(seed), str(epochs), *splits]
+def measure_variant(rows: Rows, name: str, seed: int, epochs: int, splits: list[str]) -> None:
+    """Add a row of one training; 0 epochs is the network's own number."""
+    command = [sys.executable, "-m", "benchmarks.train_one", name, str(seed), str(epochs), *splits]
+    rows.measure(f"{name}, seed {seed}", lambda: run(command))
 
 
-def run(command: list[str]) -> dict[str, Any]:
-    """The figures that a training's process prints, and its peak memory in MB."""
+def run(command: list[str]) -> Json:
+    """The figures that a training process prints, and its peak memory in MB."""
     measured = measure(command, Path.cwd())
     return json.loads(measured.output.splitlines()[-1]) | {"megabytes": measured.megabytes}

@@ -1,63 +1,93 @@
-"""The training rows as a table in Markdown and as a picture of accuracy against time."""
+"""The training rows as a table in Markdown, and as a plot of accuracy over time."""
 
 import statistics
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+from pipeline.common.files import Json
 
 TEXTBOOK = "the textbook script"
-Groups = dict[str, list[dict[str, Any]]]  # rows of each network, one per seed
+Groups = dict[str, list[Json]]  # the rows of each network, one per seed
 
 
-def by_network(rows: dict[str, dict[str, Any]]) -> Groups:
-    """Rows named "network, seed N" under their network's name, the textbook script first, the slowest last."""
+def by_network(rows: dict[str, Json]) -> Groups:
+    """The rows "network, seed N" by network: the textbook script first, the slowest network last."""
     order = (TEXTBOOK, "basic", "fast", "accurate")
     groups = {network: [row for name, row in rows.items() if name.startswith(f"{network}, ")] for network in order}
     return {network: each for network, each in groups.items() if each}
 
 
 def training_table(rows: Groups) -> str:
-    """A line per network, medians over its seeds; the accuracy's range where there are several."""
-    target = rows[TEXTBOOK][0]["accuracy"]
-    peaks = matmul_peaks(rows)
-    lines = [
-        f"| training | epochs | seconds of the fit | images/s | seconds to {target:.1%} on test | test accuracy "
-        "| peak memory, MB | share of the matrix product's speed |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    """All figures, one line per network."""
+    target, peaks = target_accuracy(rows), matmul_peaks(rows)
+
+    def speed_share(each: list[Json]) -> str:
+        precision, flops = each[0]["precision"], each[0]["training_flops"]
+        return f"{_median(each, 'images_per_second') * flops / peaks[precision]:.0%} ({precision})"
+
+    columns: dict[str, Callable[[list[Json]], str]] = {
+        "epochs": lambda each: str(len(each[0]["curve"])),
+        "seconds of the fit": lambda each: f"{_median(each, 'seconds'):,.0f}",
+        "images/s": lambda each: f"{_median(each, 'images_per_second'):,.0f}",
+        f"seconds to {target:.1%} test accuracy": lambda each: _seconds_to(target, each),
+        "test accuracy": _accuracy_range,
+        "peak memory, MB": lambda each: f"{max(row['megabytes'] for row in each):,.0f}",
+        "share of the matrix product's speed": speed_share,
+    }
+    return markdown_table("network", columns, rows)
+
+
+def short_table(rows: Groups) -> str:
+    """The main figures, one line per network."""
+    target = target_accuracy(rows)
+    columns: dict[str, Callable[[list[Json]], str]] = {
+        "training, seconds": lambda each: f"{_median(each, 'seconds'):,.0f}",
+        f"seconds to {target:.1%} test accuracy": lambda each: _seconds_to(target, each),
+        "test accuracy": lambda each: f"{_median(each, 'accuracy'):.2%}",
+    }
+    return markdown_table("network", columns, rows)
+
+
+def markdown_table(title: str, columns: dict[str, Callable[[list[Json]], str]], rows: Groups) -> str:
+    """A table with one line per network; each column is a function of the network's rows."""
+    lines = [f"| {' | '.join([title, *columns])} |", "|---" * (1 + len(columns)) + "|"]
     for name, each in rows.items():
-        speed = statistics.median(row["images_per_second"] for row in each)
-        cells = [
-            name if name == TEXTBOOK else f"`{name}`",
-            str(len(each[0]["curve"])),
-            f"{statistics.median(row['seconds'] for row in each):,.0f}",
-            f"{speed:,.0f}",
-            f"{statistics.median(seconds_to(target, row['curve']) for row in each):,.0f}",
-            _accuracies([row["accuracy"] for row in each]),
-            f"{max(row['megabytes'] for row in each):,.0f}",
-            f"{speed * each[0]['training_flops'] / peaks[each[0]['precision']]:.0%} ({each[0]['precision']})",
-        ]
+        cells = [name if name == TEXTBOOK else f"`{name}`", *(cell(each) for cell in columns.values())]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+def target_accuracy(rows: Groups) -> float:
+    """The test accuracy at the end of the textbook script."""
+    return rows[TEXTBOOK][0]["accuracy"]
+
+
 def matmul_peaks(rows: Groups) -> dict[str, float]:
-    """The machine's operations per second in matrix products, by precision: medians over all rows that measured it."""
+    """Operations per second of this machine's matrix products, by precision: medians over all rows."""
     measured = [row["matmul_peaks"] for each in rows.values() for row in each if "matmul_peaks" in row]
     return {name: statistics.median(peaks[name] for peaks in measured if name in peaks) for name in measured[0]}
 
 
-def _accuracies(values: list[float]) -> str:
-    middle = f"{statistics.median(values):.2%}"
-    return f"{middle} ({min(values):.2%} to {max(values):.2%} with {len(values)} seeds)" if len(values) > 1 else middle
+def _median(each: list[Json], key: str) -> float:
+    return statistics.median(row[key] for row in each)
+
+
+def _accuracy_range(each: list[Json]) -> str:
+    values, median = [row["accuracy"] for row in each], f"{_median(each, 'accuracy'):.2%}"
+    return f"{median} ({min(values):.2%} to {max(values):.2%} with {len(values)} seeds)" if len(values) > 1 else median
+
+
+def _seconds_to(accuracy: float, each: list[Json]) -> str:
+    return f"{statistics.median(seconds_to(accuracy, row['curve']) for row in each):,.0f}"
 
 
 def seconds_to(accuracy: float, curve: list[dict[str, float]]) -> float:
-    """Seconds to the end of the first epoch with at least that test accuracy; infinite where none has it."""
+    """Seconds to the end of the first epoch with at least that test accuracy; infinite if no epoch reaches it."""
     return next((point["seconds"] for point in curve if point["accuracy"] >= accuracy), float("inf"))
 
 
 def draw(rows: Groups, conditions: dict[str, str], path: Path) -> None:
-    """Write a PNG: test accuracy after each epoch against seconds of training, a line per network and seed."""
+    """Write a PNG: test accuracy after each epoch over seconds of training, one line per network and seed."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
@@ -70,7 +100,7 @@ def draw(rows: Groups, conditions: dict[str, str], path: Path) -> None:
             axes.plot(seconds, accuracies, ".-", color=colour, label=label, linewidth=1.2, markersize=4)
         axes.annotate(f" {row['accuracy']:.1%}", (seconds[-1], accuracies[-1]), color=colour, va="center", fontsize=9)
     axes.set(xscale="log", xlabel="seconds of training", ylabel="accuracy on the test split", ylim=(0.3, 1))
-    axes.set_title(f"{conditions['data']}; {conditions['machine']}; a point per epoch", fontsize=10)
+    axes.set_title(f"{conditions['data']}; {conditions['machine']}; one point per epoch", fontsize=10)
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.margins(x=0.12)

@@ -1,48 +1,57 @@
-"""What the benchmark trains: the project's networks, and `fast` with one thing changed at a time.
+"""The networks that the benchmark trains: those of the project, and `fast` with one change at a time.
 
-A name of `VARIANTS` gives a Network. docs/training.md shows what each change does.
+`VARIANTS` maps a name to a Network. docs/training.md shows the effect of each change.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
-from pipeline import models
-from pipeline.cifar10 import CHANNELS, SIDE
-from pipeline.models import NETWORKS, Network
+from pipeline.data.cifar10 import CHANNELS, SIDE
+from pipeline.models import networks
+from pipeline.models.networks import NETWORKS, Network
 
 if TYPE_CHECKING:
     import keras
 
+ABLATION_EPOCHS = 4
 FAST = NETWORKS["fast"]
+AUGMENTATION = FAST.augmentation
 
 
-def built_otherwise(
+def fast_variant(
     classes: int,
     activation: str = "relu",
     first_pool: str = "AveragePooling2D",
     last_pool: str = "GlobalAveragePooling2D",
-    normalised: bool = True,
+    normalized: bool = True,
     residual: bool = False,
     sixth: bool = False,
     dropout: float = 0.0,
     stem: tuple[int, int] = (4, 2),
     initializer: str | None = None,
 ) -> "keras.Model":
-    """`fast`, written out with its choices as arguments; the defaults are `fast` itself."""
+    """`fast` with its choices as arguments; the defaults are those of `fast`.
+
+    Args:
+        stem: size and stride of the first convolution.
+    """
     import keras
     from keras import initializers, layers
 
     kernels = initializer or initializers.VarianceScaling(1 / 3, distribution="uniform")
 
-    def convolution(x: Any, width: int, size: int = 3, strides: int = 1, pool: str | None = None) -> Any:
-        x = layers.Conv2D(width, size, strides, "same", use_bias=not normalised, kernel_initializer=kernels)(x)
+    def convolution(
+        x: "keras.KerasTensor", width: int, size: int = 3, strides: int = 1, pool: str | None = None
+    ) -> "keras.KerasTensor":
+        x = layers.Conv2D(width, size, strides, "same", use_bias=not normalized, kernel_initializer=kernels)(x)
         x = getattr(layers, pool)(2)(x) if pool else x
-        x = layers.BatchNormalization(momentum=0.9, scale=False)(x) if normalised else x
+        x = layers.BatchNormalization(momentum=0.9, scale=False)(x) if normalized else x
         return layers.Activation(activation)(x)
 
-    def second(x: Any) -> Any:
-        more = convolution(x, x.shape[-1])
-        return layers.Add()([x, more]) if residual else more
+    def second(x: "keras.KerasTensor") -> "keras.KerasTensor":
+        y = convolution(x, x.shape[-1])
+        return layers.Add()([x, y]) if residual else y
 
     image = layers.Input((SIDE, SIDE, CHANNELS), dtype="uint8", name="image")
     x = layers.Rescaling(1 / 64, offset=-1.9)(image)
@@ -55,81 +64,77 @@ def built_otherwise(
     x = layers.Dropout(dropout)(x) if dropout else x
     x = layers.Dense(classes, use_bias=False, activation="softmax", dtype="float32", name="probabilities")(x)
     model = keras.Model(image, x, name="fast")
-    return model if initializer else models.passing_on(model)
+    return model if initializer else networks.with_dirac_init(model)
 
 
 def in_float32(classes: int) -> "keras.Model":
-    """`fast` computed in float32, also where the device has instructions for bfloat16."""
+    """`fast` computed in float32, also on devices that support bfloat16."""
     import keras
 
     keras.config.set_dtype_policy("float32")
-    return models.fast(classes)
+    return networks.fast(classes)
 
 
-def optimizer(name: str, **settings: Any) -> Callable[[float, int], "keras.Optimizer"]:
+def one_cycle(name: str, **settings: float) -> Callable[[float, int], "keras.Optimizer"]:
     """A Keras optimizer, or the project's Muon, with one cycle of the learning rate."""
 
     def make(learning_rate: float, steps: int) -> "keras.Optimizer":
         import keras
 
-        from pipeline.muon import Muon, OneCycle
+        from pipeline.models.muon import Muon, OneCycle
 
-        kind = Muon if name == "Muon" else getattr(keras.optimizers, name)
-        return kind(OneCycle(learning_rate, steps), **settings)
+        optimizer: Callable[..., keras.Optimizer] = Muon if name == "Muon" else getattr(keras.optimizers, name)
+        return optimizer(OneCycle(learning_rate, steps), **settings)
 
     return make
 
 
-def averaging_muon(learning_rate: float, steps: int) -> "keras.Optimizer":
-    """Muon whose weights are replaced, after the last step, by their moving average over about 50 steps."""
-    make = optimizer("Muon", weight_decay=0.1, use_ema=True, ema_momentum=0.98, ema_overwrite_frequency=steps)
+def averaged_muon(learning_rate: float, steps: int) -> "keras.Optimizer":
+    """Muon that ends with the moving average of the weights over about 50 steps."""
+    make = one_cycle("Muon", weight_decay=0.1, use_ema=True, ema_momentum=0.98, ema_overwrite_frequency=steps)
     return make(learning_rate, steps)
 
 
 def constant_muon(learning_rate: float, steps: int) -> "keras.Optimizer":
     """Muon without a schedule."""
-    from pipeline.muon import Muon
+    from pipeline.models.muon import Muon
 
     return Muon(learning_rate, weight_decay=0.1)
 
 
-def _network(**changes: Any) -> Network:
-    return FAST._replace(build=lambda classes: built_otherwise(classes, **changes))
-
-
-def _augmented(**changes: Any) -> Network:
-    return FAST._replace(augmentation=FAST.augmentation._replace(**changes))
+def _built(build: Callable[[int], "keras.Model"]) -> Network:
+    return FAST._replace(build=build)
 
 
 CHANGES = {
-    "no flips": _augmented(flip=False),
-    "no shifts": _augmented(shift=0),
-    "shifts by 1 pixel": _augmented(shift=1),
-    "cutout of 8 pixels": _augmented(cutout=8),
-    "no label smoothing": _augmented(smoothing=0.0),
-    "Adam, one cycle to 0.003": FAST._replace(optimizer=optimizer("Adam"), learning_rate=0.003),
+    "no flips": FAST._replace(augmentation=AUGMENTATION._replace(flip=False)),
+    "no shifts": FAST._replace(augmentation=AUGMENTATION._replace(shift=0)),
+    "shifts by 1 pixel": FAST._replace(augmentation=AUGMENTATION._replace(shift=1)),
+    "cutout of 8 pixels": FAST._replace(augmentation=AUGMENTATION._replace(cutout=8)),
+    "no label smoothing": FAST._replace(augmentation=AUGMENTATION._replace(smoothing=0.0)),
+    "Adam, one cycle to 0.003": FAST._replace(optimizer=one_cycle("Adam"), learning_rate=0.003),
     "Nesterov SGD, one cycle to 0.2, weight decay": FAST._replace(
-        optimizer=optimizer("SGD", momentum=0.9, nesterov=True, weight_decay=0.0005), learning_rate=0.2
+        optimizer=one_cycle("SGD", momentum=0.9, nesterov=True, weight_decay=0.0005), learning_rate=0.2
     ),
     "Muon at a constant 0.01": FAST._replace(optimizer=constant_muon, learning_rate=0.01),
-    "weights averaged over the last 50 steps (EMA 0.98)": FAST._replace(optimizer=averaging_muon),
-    "no weight decay": FAST._replace(optimizer=optimizer("Muon")),
-    "no batch normalisation": _network(normalised=False),
-    "maximum as first pooling": _network(first_pool="MaxPooling2D"),
-    "maximum over the last map": _network(last_pool="GlobalMaxPooling2D"),
-    "He initialisation, no identity": _network(initializer="he_normal"),
-    "residual connections": _network(residual=True),
-    "SiLU": _network(activation="silu"),
-    "GELU": _network(activation="gelu"),
-    "dropout of 0.2": _network(dropout=0.2),
-    "first convolution 3x3": _network(stem=(3, 2)),
-    "a sixth convolution, of 256 to 256 channels": _network(sixth=True),
+    "weights averaged over the last 50 steps (EMA 0.98)": FAST._replace(optimizer=averaged_muon),
+    "no weight decay": FAST._replace(optimizer=one_cycle("Muon")),
+    "no batch normalization": _built(partial(fast_variant, normalized=False)),
+    "maximum as first pooling": _built(partial(fast_variant, first_pool="MaxPooling2D")),
+    "maximum over the last map": _built(partial(fast_variant, last_pool="GlobalMaxPooling2D")),
+    "He initialization, no identity": _built(partial(fast_variant, initializer="he_normal")),
+    "residual connections": _built(partial(fast_variant, residual=True)),
+    "SiLU": _built(partial(fast_variant, activation="silu")),
+    "GELU": _built(partial(fast_variant, activation="gelu")),
+    "dropout of 0.2": _built(partial(fast_variant, dropout=0.2)),
+    "first convolution 3x3": _built(partial(fast_variant, stem=(3, 2))),
+    "a sixth convolution, of 256 to 256 channels": _built(partial(fast_variant, sixth=True)),
     "batches of 500, rate 0.05": FAST._replace(batch_size=500, learning_rate=0.05),
-    "float32 alone": FAST._replace(build=in_float32),
+    "float32 only": _built(in_float32),
 }
-EXECUTIONS = {  # `fast` itself, where names of pipeline.fit have other values
-    "Keras' own batch normalisation": {"with_fused_normalization": lambda model: model},
-    "one step in a graph call": {"IMAGES_PER_CALL": 0},
+OVERRIDES: dict[str, dict[str, object]] = {  # `fast` itself, with other values of names in pipeline.training.fit
+    "Keras' own batch normalization": {"with_fused_normalization": lambda model: model},
+    "one step per graph call": {"IMAGES_PER_CALL": 0},
 }
-CHANGES |= dict.fromkeys(EXECUTIONS, FAST)
+CHANGES |= dict.fromkeys(OVERRIDES, FAST)
 VARIANTS = NETWORKS | CHANGES

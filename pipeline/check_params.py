@@ -1,43 +1,31 @@
 """Check every section of params.yaml before the first stage starts: python -m pipeline.check_params"""
 
-from pipeline.download import DownloadParams
-from pipeline.errors import PipelineError, one_message
-from pipeline.evaluate import EvaluateParams
-from pipeline.export import ExportParams
-from pipeline.near_duplicates import NearDuplicatesParams
-from pipeline.params import read_params
-from pipeline.prepare import PrepareParams
-from pipeline.release import ReleaseParams
-from pipeline.robustness import RobustnessParams
-from pipeline.slices import SlicesParams
-from pipeline.suspect_labels import SuspectLabelsParams
-from pipeline.train import TrainParams
-from pipeline.validate import ValidateParams
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 
-SECTIONS = {
-    "download": DownloadParams,
-    "prepare": PrepareParams,
-    "validate": ValidateParams,
-    "train": TrainParams,
-    "evaluate": EvaluateParams,
-    "export": ExportParams,
-    "release": ReleaseParams,
-    "near_duplicates": NearDuplicatesParams,
-    "slices": SlicesParams,
-    "suspect_labels": SuspectLabelsParams,
-    "robustness": RobustnessParams,
-}
+from pipeline.common.errors import PipelineError, exit_on_error
+from pipeline.common.params import Params, read_params
+
+
+def section_classes() -> dict[str, type[Params]]:
+    """The params class of each command by section name: `NearDuplicatesParams` in pipeline/near_duplicates.py."""
+    found = {}
+    for command in iter_modules([str(Path(__file__).parent)]):
+        if not command.ispkg:
+            class_name = command.name.title().replace("_", "") + "Params"
+            if params_class := getattr(import_module(f"pipeline.{command.name}"), class_name, None):
+                found[command.name] = params_class
+    return found
 
 
 def check_params() -> None:
     """Raise `PipelineError` with everything that is wrong in params.yaml."""
-    sections = read_params()
-    wrong = [
-        f"section `{name}` is unknown: remove it, or correct its name" for name in sections.keys() - SECTIONS.keys()
-    ]
-    for name, params_class in SECTIONS.items():
+    sections, classes = read_params(), section_classes()
+    wrong = [f"section `{name}` is unknown: remove it, or correct its name" for name in sections if name not in classes]
+    for name in sorted(classes, key=[*sections, *classes].index):  # in the order of params.yaml
         try:
-            params_class.of_section(name, sections.get(name, {}))
+            classes[name].of_section(name, sections.get(name, {}))
         except PipelineError as error:
             wrong.append(str(error))
     if wrong:
@@ -45,5 +33,5 @@ def check_params() -> None:
 
 
 if __name__ == "__main__":
-    with one_message("params"):
+    with exit_on_error("params"):
         check_params()

@@ -1,29 +1,27 @@
 """`make demo`: the whole DAG on generated images in a scratch folder: python -m pipeline.demo FOLDER
 
-The same dvc.yaml and code as for CIFAR-10; only params.yaml is another. Runs are recorded in the
+dvc.yaml and the code are those for CIFAR-10; only params.yaml differs. Runs are recorded in the
 repository's own MLflow store, in the experiment `demo`.
 """
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from pipeline.errors import PipelineError, one_message
-from pipeline.files import remove, sha256_of
-from pipeline.generated import TRAINING_BATCHES, write_archive
-from pipeline.params import read_params
-from pipeline.tracking import tracking_uri
+from pipeline.common.errors import PipelineError, exit_on_error
+from pipeline.common.files import Json, read_json, remove, sha256_of
+from pipeline.common.params import read_params
+from pipeline.data.synthetic import TRAINING_BATCHES, write_archive
+from pipeline.tracking.store import tracking_uri
 
 IMAGES_PER_BATCH = 1_500
 SEED = 0
 ARCHIVE = "generated.tar.gz"
-SECTIONS = {  # of params.yaml; evaluate and export stay as they are for CIFAR-10
+SECTIONS: dict[str, Json] = {  # of params.yaml; evaluate and export stay as they are for CIFAR-10
     "prepare": {"validation_images": 1_000, "seed": SEED},
     "validate": {
         "train_images": TRAINING_BATCHES * IMAGES_PER_BATCH,
@@ -43,41 +41,42 @@ SECTIONS = {  # of params.yaml; evaluate and export stay as they are for CIFAR-1
 
 
 def demo(folder: Path) -> None:
-    """Run every stage in `folder`, which is made anew, and print what came out.
+    """Run every stage in `folder`, which is created again, and print the results.
 
     Raises:
-        PipelineError: a stage failed; what it said stands above.
+        PipelineError: a stage failed; its message is printed above.
     """
     if folder.exists() and not (folder / ARCHIVE).exists():
         raise PipelineError(
-            f"{folder} exists and is no earlier demo: it would be deleted. Name another folder, or `make demo`."
+            f"{folder} exists and is not an earlier demo, so it is not deleted. Run `make demo`, which uses .demo/, or "
+            "choose another folder."
         )
     remove(folder)
     lay_out(folder)
     environment = os.environ | {
-        "MLFLOW_TRACKING_URI": tracking_uri(),  # this repository's, since the scratch folder is deleted next time
+        "MLFLOW_TRACKING_URI": tracking_uri(),  # the repository's store, because the next demo deletes the folder
         "MLFLOW_EXPERIMENT_NAME": "demo",
         "DVC_NO_ANALYTICS": "1",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # dvc.yaml says `python`
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # dvc.yaml runs `python`
     }
     for command in (["init", "--no-scm", "--quiet"], ["repro"]):
         if command == ["repro"]:
-            shutil.copytree(".dvc/plots", folder / ".dvc/plots")  # which `dvc init` would not have there
+            shutil.copytree(".dvc/plots", folder / ".dvc/plots")  # only now: `dvc init` creates .dvc
         if subprocess.run([sys.executable, "-m", "dvc", *command], cwd=folder, env=environment).returncode:
             raise PipelineError(
-                f"`dvc {command[0]}` failed in {folder}; its own message stands above. `make demo` starts anew."
+                f"`dvc {command[0]}` failed in {folder}; its message is above. `make demo` starts from the beginning."
             )
     print(result_table(folder))
 
 
 def lay_out(folder: Path) -> None:
-    """Copy dvc.yaml and the code, write the archive and the params."""
-    here = Path.cwd()
+    """Copy DVC's files and the code; write the archive and params.yaml."""
     folder.mkdir(parents=True)
-    shutil.copy(here / "dvc.yaml", folder)
-    shutil.copytree(here / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(name, folder)
+    shutil.copytree("pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "data").mkdir()
-    (folder / "data/reference.json").write_text("{}\n")  # none: these images are compared with nothing
+    (folder / "data/reference.json").write_text("{}\n")  # no reference: these images are not compared
     archive = folder.resolve() / ARCHIVE
     write_archive(archive, IMAGES_PER_BATCH, SEED)
     params = read_params() | SECTIONS
@@ -87,47 +86,33 @@ def lay_out(folder: Path) -> None:
 
 
 def result_table(folder: Path) -> str:
-    """What was made, and where it lies."""
-
-    def figures(stage: str) -> dict[str, Any]:
-        return json.loads((folder / "reports/metrics" / f"{stage}.json").read_text())
-
-    validated, trained, evaluated, exported = map(figures, ("validate", "train", "evaluate", "export"))
-    rows = [
-        (
-            "data",
+    """The results and their files."""
+    validated, trained, evaluated, exported = (
+        read_json(folder / f"reports/metrics/{stage}.json", "Run `make demo` again.")
+        for stage in ("validate", "train", "evaluate", "export")
+    )
+    interval = f"{evaluated['accuracy_low']:.1%} to {evaluated['accuracy_high']:.1%}"
+    rows = {
+        "data": (
             f"{validated['images']:,} generated images, {validated['expectations']} expectations met",
             "reports/data_docs/index.html",
         ),
-        (
-            "Keras model",
+        "Keras model": (
             f"validation accuracy {trained['validation_accuracy']:.1%} at epoch {trained['best_epoch']}",
             "models/model.keras",
         ),
-        (
-            "test",
-            f"accuracy {evaluated['accuracy']:.1%} ({evaluated['accuracy_low']:.1%} to {evaluated['accuracy_high']:.1%})",
-            "reports/plots/test/",
-        ),
-        (
-            "ONNX model",
-            f"{exported['bytes']:,} bytes, at most {exported['parity_max_abs_difference']:.0e} from Keras on {exported['parity_images']:,} images",
+        "test": (f"accuracy {evaluated['accuracy']:.1%} ({interval})", "reports/plots/test/"),
+        "ONNX model": (
+            f"{exported['bytes']:,} bytes, at most {exported['parity_max_abs_difference']:.0e} from Keras on "
+            f"{exported['parity_images']:,} images",
             "models/model.onnx",
         ),
-    ]
-    width = max(len(what) for _, what, _ in rows)
-    lines = [f"  {name:<12} {what:<{width}}  {folder / where}" for name, what, where in rows]
-    return "\n".join(
-        [
-            "",
-            "Demo done:",
-            *lines,
-            "",
-            "`.venv/bin/mlflow ui` shows the run in the experiment `demo`. `make repro` does the same on CIFAR-10.",
-        ]
-    )
+    }
+    width = max(len(result) for result, _ in rows.values())
+    lines = [f"  {name:<12} {result:<{width}}  {folder / file}" for name, (result, file) in rows.items()]
+    return "\n".join(["", "Demo done:", *lines, "", "`make ui` shows the run. `make repro` does the same on CIFAR-10."])
 
 
 if __name__ == "__main__":
-    with one_message("demo"):
+    with exit_on_error("demo"):
         demo(Path(sys.argv[1]))

@@ -1,82 +1,86 @@
-"""Evaluate stage: the score on the test split, every image once; nothing is chosen by it."""
+"""Evaluate stage: metrics on the test split, every image once; nothing is chosen by them."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from pipeline.calibration import calibration_error, reliability, uncalibrated
-from pipeline.evaluation_plots import draw
-from pipeline.files import read_json, removed_on_failure, whole, write_csv, write_json
-from pipeline.keras_file import load_model
-from pipeline.params import Params, run_stage
-from pipeline.scores import measure, measure_classes
-from pipeline.splits import Split, read_split, require_validated
+from pipeline.common.files import atomic_outputs, removed_on_failure, write_csv, write_json
+from pipeline.common.params import Params, run_stage
+from pipeline.data.splits import Split, read_split, require_validated
+from pipeline.evaluation.metrics import classification_metrics, per_class_metrics
+from pipeline.evaluation.plots import draw_test_plots
+from pipeline.evaluation.reliability import Bin, calibration_error, reliability_bins, without_temperature
+from pipeline.models.saving import load_model, read_training_record
 
 BATCH_SIZE = 250  # images
+HEADLINE = ("accuracy", "macro_f1")  # few, so that `dvc exp show --only-changed` fits a screen
 
 
 class EvaluateParams(Params):
+    """Section `evaluate`."""
+
     pictures: int = Field(gt=0, le=400)
 
 
 def evaluate(
     params: EvaluateParams,
     model: Path,
-    test: Path,
-    report: Path,
-    train_metrics: Path,
-    curves: Path,
+    test_split: Path,
+    verdict: Path,
     contact_sheet: Path,
     metrics: Path,
+    headline: Path,
     per_class: Path,
     predictions: Path,
-    reliability_table: Path,
-    pictures: Path,
+    reliability: Path,
+    plots: Path,
 ) -> None:
-    """Score the model on the test split; write figures, also by class, by image and by confidence, and a folder of pictures."""
-    approved = require_validated(report, test)
-    from pipeline import lineage, tracking
+    """Evaluate the model on the test split.
 
-    split = read_split(test)
-    outputs = (metrics, per_class, predictions, reliability_table, pictures)
-    with (
-        lineage.run_of(model, approved, train_metrics, curves, split.images[:2]) as mlflow,
-        removed_on_failure(*outputs),
-    ):
-        scores = load_model(model).predict(split.images, batch_size=BATCH_SIZE, verbose=0)  # float32 (n, classes)
-        temperature = read_json(train_metrics, "`dvc repro` restores it.")["temperature"]
-        after = reliability(scores, split.labels)
-        before = reliability(uncalibrated(scores, temperature), split.labels)
-        figures = measure(split.labels, scores) | {
+    Writes metrics; tables by class, by image and by confidence; and a folder of plots.
+    """
+    validated = require_validated(verdict, test=test_split)
+    from pipeline.tracking import lineage, run_logging, store
+
+    split = read_split(test_split)
+    outputs = (metrics, headline, per_class, predictions, reliability, plots)
+    with run_logging.run_of_model(model, validated, split.images[:2]), removed_on_failure(*outputs):
+        import mlflow
+
+        probabilities = load_model(model).predict(split.images, batch_size=BATCH_SIZE, verbose=0)  # (n, classes)
+        temperature = read_training_record(model).figures["temperature"]
+        after = reliability_bins(probabilities, split.labels)
+        before = reliability_bins(without_temperature(probabilities, temperature), split.labels)
+        figures = classification_metrics(split.labels, probabilities) | {
             "calibration_error": calibration_error(after),
             "calibration_error_without_temperature": calibration_error(before),
         }
-        with whole(*outputs) as drafts:
+        with atomic_outputs(*outputs) as drafts:
             write_json(drafts[0], figures)
-            write_csv(drafts[1], measure_classes(split.labels, scores.argmax(1), split.class_names.tolist()))
-            write_csv(drafts[2], prediction_rows(split, scores))
-            write_csv(drafts[3], reliability_rows(before, after))
-            draw(split, scores, before, after, params.pictures, drafts[4])
-        with tracking.explained():
+            write_json(drafts[1], {name: figures[name] for name in HEADLINE})
+            write_csv(drafts[2], per_class_metrics(split.labels, probabilities.argmax(1), split.class_names.tolist()))
+            write_csv(drafts[3], prediction_rows(split, probabilities))
+            write_csv(drafts[4], reliability_rows(before, after))
+            draw_test_plots(split, probabilities, before, after, params.pictures, drafts[5])
+        with store.explain_store_errors():
             mlflow.set_tags(lineage.stage_tags("train") | {"evaluate.pictures": params.pictures})
             mlflow.log_metrics({f"test_{name}": value for name, value in figures.items()})
-            mlflow.log_artifact(per_class)  # a table: 30 metrics more would bury the curves in MLflow's charts
-            mlflow.log_artifact(predictions)
-            mlflow.log_artifact(contact_sheet, "pictures")
-            mlflow.log_artifacts(pictures, "pictures")
+            mlflow.log_artifact(str(per_class))  # a table: 30 more metrics would hide the curves in MLflow's charts
+            mlflow.log_artifact(str(predictions))
+            mlflow.log_artifact(str(contact_sheet), "pictures")
+            mlflow.log_artifacts(str(plots), "pictures")
     print(
         f"evaluate: accuracy {figures['accuracy']:.4f} (95 % interval {figures['accuracy_low']:.4f} to "
         f"{figures['accuracy_high']:.4f}) on {figures['images']:,} test images, macro F1 {figures['macro_f1']:.4f}"
     )
 
 
-def prediction_rows(split: Split, scores: np.ndarray) -> list[dict[str, Any]]:
+def prediction_rows(split: Split, probabilities: np.ndarray) -> list[dict[str, object]]:
     """One row per test image: archive_index, actual and predicted class name, probability of the predicted class.
 
     Args:
-        scores: float32 (n, classes), rows sum to 1.
+        probabilities: float32 (n, classes), rows sum to 1.
     """
     names = split.class_names
     return [
@@ -86,14 +90,14 @@ def prediction_rows(split: Split, scores: np.ndarray) -> list[dict[str, Any]]:
             "predicted": names[row.argmax()],
             "probability": f"{row.max():.6f}",
         }
-        for index, label, row in zip(split.archive_index, split.labels, scores, strict=True)
+        for index, label, row in zip(split.archive_index, split.labels, probabilities, strict=True)
     ]
 
 
-def reliability_rows(before: list[dict], after: list[dict]) -> list[dict[str, Any]]:
-    """Rows of `reliability` without and with the temperature, in one table."""
+def reliability_rows(before: list[Bin], after: list[Bin]) -> list[dict[str, object]]:
+    """Reliability bins without and with the temperature, in one table."""
     named = {"without temperature": before, "with temperature": after}
-    return [{"probabilities": name} | row for name, rows in named.items() for row in rows]
+    return [{"probabilities": name, **row} for name, rows in named.items() for row in rows]
 
 
 if __name__ == "__main__":

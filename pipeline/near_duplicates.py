@@ -1,145 +1,136 @@
-"""Near duplicates stage: test images whose shot, or nearly so, was trained on, and how accurate the model is without them.
+"""Near duplicates stage: test images with a near duplicate in the training set, and the accuracy without them.
 
-Duplicates of the kind that ciFAIR lists for CIFAR-10 (https://arxiv.org/abs/1902.00423), found from pixels alone.
+ciFAIR lists such duplicates for CIFAR-10 (https://arxiv.org/abs/1902.00423). Here they are found from the pixels.
 """
 
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from PIL import Image
 from pydantic import Field
 
-from pipeline.errors import PipelineError
-from pipeline.files import whole, write_json
-from pipeline.pair_sheet import pair_sheet
-from pipeline.params import Params, run_stage
-from pipeline.predictions import read_correct
-from pipeline.scores import wilson
-from pipeline.splits import Split, read_split, require_validated
-from pipeline.twins import Pairs, confirmed, describe, nearest
+from pipeline.common.errors import PipelineError
+from pipeline.common.files import atomic_outputs, write_csv, write_json
+from pipeline.common.params import Params, run_stage
+from pipeline.data.splits import Split, read_split, require_validated
+from pipeline.evaluation.metrics import wilson_interval
+from pipeline.evaluation.predictions import read_is_correct
+from pipeline.evidence.matching import Pairs, describe, find_similar, rescore
+from pipeline.evidence.pair_sheet import draw_pair_sheet
+
+HEADLINE = "accuracy_without_duplicates"  # for `dvc metrics show` and `dvc exp show`
 
 
 class NearDuplicatesParams(Params):
+    """Section `near_duplicates`."""
+
     threshold: float = Field(gt=0.5, lt=1)
     pictures: int = Field(gt=0, le=400)
 
 
 def near_duplicates(
     params: NearDuplicatesParams,
-    train: Path,
-    validation: Path,
-    test: Path,
-    report: Path,
+    train_split: Path,
+    validation_split: Path,
+    test_split: Path,
+    verdict: Path,
     predictions: Path,
-    across: Path,
-    within: Path,
-    nearest_images: Path,
+    pairs: Path,
+    training_pairs: Path,
+    nearest: Path,
     metrics: Path,
-    picture: Path,
+    headline: Path,
+    sheet: Path,
 ) -> None:
-    """Write pairs across the splits and within the training images, each test image's nearest, figures and a sheet."""
-    require_validated(report, train, validation, test)
-    training, tested = read_training(train, validation), read_split(test)
-    require_one_archive(training, tested, test)
-    correct = read_correct(predictions, tested)
-    best, pairs, training_pairs = search(training.images, tested.images, params.threshold)
-    same_label = tested.labels[pairs.first] == training.labels[pairs.second]
-    figures = measure(correct, pairs.first) | {
-        "pairs_of_unlike_labels": int((~same_label).sum()),
-        "training_pairs": len(training_pairs.first),
-        "training_pairs_of_unlike_labels": int(
-            (training.labels[training_pairs.first] != training.labels[training_pairs.second]).sum()
-        ),
+    """Write pairs of test and training images, pairs of training images, each test image's nearest, metrics, a sheet.
+
+    `PipelineError` if the splits were not validated or are not one whole archive, or `predictions` has other images.
+    """
+    require_validated(verdict, train=train_split, validation=validation_split, test=test_split)
+    training, test = read_training(train_split, validation_split), read_split(test_split)
+    require_one_archive(training, test, test_split)
+    correct = read_is_correct(predictions, test)
+    nearest_images, duplicates, in_training = search(training.images, test.images, params.threshold)
+    figures = measure(correct, duplicates.first) | {
+        "pairs_with_different_labels": count_different(duplicates, test, training),
+        "training_pairs": len(in_training.first),
+        "training_pairs_with_different_labels": count_different(in_training, training, training),
     }
-    with whole(across, within, nearest_images, metrics, picture) as drafts:
-        write_pairs(drafts[0], pairs, ("test_index", "train_index", "score"))
-        write_pairs(drafts[1], training_pairs, ("train_index", "other_train_index", "score"))
-        write_pairs(drafts[2], best, ("test_index", "train_index", "similarity"))
+    with atomic_outputs(pairs, training_pairs, nearest, metrics, headline, sheet) as drafts:
+        write_pairs(drafts[0], duplicates, ("test_index", "train_index", "score"))
+        write_pairs(drafts[1], in_training, ("train_index", "other_train_index", "score"))
+        write_pairs(drafts[2], nearest_images, ("test_index", "train_index", "similarity"))
         write_json(drafts[3], figures)
-        draw(pairs, tested, training, params.pictures).save(drafts[4], "PNG")
+        write_json(drafts[4], {name: value for name, value in figures.items() if name == HEADLINE})
+        draw_pair_sheet(duplicates, test, training, params.pictures).save(drafts[5], "PNG")
     print(
-        f"near_duplicates: {figures['test_images_with_twin']:,} of {len(correct):,} test images have a twin among "
-        f"{len(training.labels):,} training images; accuracy {figures['accuracy']:.4f}, "
-        f"without them {figures.get('accuracy_without_twins', float('nan')):.4f}"
+        f"near_duplicates: {figures['test_images_with_duplicate']:,} of {len(correct):,} test images have a near "
+        f"duplicate among {len(training.labels):,} training images; accuracy {figures['accuracy']:.4f}, "
+        f"without them {figures.get(HEADLINE, float('nan')):.4f}"
     )
 
 
 def read_training(train: Path, validation: Path) -> Split:
-    """The training images with those held back, in the archive's order."""
+    """The training images of the archive: train and validation split together, in the archive's order."""
     splits = [read_split(path) for path in (train, validation)]
     order = np.argsort(np.concatenate([split.archive_index for split in splits]))
-    joined = [np.concatenate(parts)[order] for parts in zip(*(split[:3] for split in splits), strict=True)]
-    return Split(*joined, *splits[0][3:])
+    images, labels, index = (np.concatenate(each)[order] for each in zip(*(split[:3] for split in splits), strict=True))
+    return splits[0]._replace(images=images, labels=labels, archive_index=index)
 
 
-def require_one_archive(training: Split, tested: Split, test: Path) -> None:
-    """An index means a place in the archive: both must be of one archive, and whole.
-
-    Raises:
-        PipelineError: they are not.
-    """
-    remedy = "`dvc repro prepare` makes the three splits anew."
-    if training.archive_sha256 != tested.archive_sha256:
+def require_one_archive(training: Split, test: Split, test_path: Path) -> None:
+    """`PipelineError` unless these are all images of one archive: an index in the tables is a position in it."""
+    remedy = "`dvc repro prepare` writes the three splits again."
+    if training.archive_sha256 != test.archive_sha256:
         raise PipelineError(
-            f"{test} comes from another archive ({tested.archive_sha256[:8]}) than the training images "
+            f"{test_path} is from another archive ({test.archive_sha256[:8]}) than the training images "
             f"({training.archive_sha256[:8]}). {remedy}"
         )
-    places = np.concatenate([training.archive_index, tested.archive_index])
-    if not np.array_equal(places, np.arange(len(places))):
+    index = np.concatenate([training.archive_index, test.archive_index])
+    unexpected = np.flatnonzero(index != np.arange(len(index)))
+    if len(unexpected):
         raise PipelineError(
-            f"train, validation and test must hold each image of the archive once, test the last in order; "
-            f"got {len(places):,} images, the first out of place at {np.flatnonzero(places != np.arange(len(places)))[0]:,}. {remedy}"
+            "train, validation and test must contain each image of the archive once, test images last and in order; "
+            f"got {len(index):,} images, the first unexpected one at position {unexpected[0]:,}. {remedy}"
         )
 
 
 def search(training: np.ndarray, test: np.ndarray, threshold: float) -> tuple[Pairs, Pairs, Pairs]:
-    """Each test image's nearest training image, twins across, and twins within the training images.
+    """The nearest training image of each test image, near duplicates of test images, and those within training.
 
-    Args:
-        training, test: uint8 (n, 32, 32, 3), RGB.
-        threshold: the least score of twins.
+    The images are RGB, uint8 (n, 32, 32, 3); `threshold` is the minimum score of a near duplicate.
     """
-    above = 2 * threshold - 1  # a score is the mean of cosine and correlation, and correlation is 1 at most
-    shown, shown_test = describe(training, test)
-    best, across = nearest(shown_test, shown, above, "test against training images")
-    across = confirmed(across, (test, training), (shown_test, shown), "their closest pairs")
-    _, within = nearest(shown, shown, above, "training images among themselves", within=True)
-    within = confirmed(within, (training, training), (shown, shown), "their closest pairs")
-    return best, across.ordered(threshold), within.ordered(threshold)
+    above = 2 * threshold - 1  # a score is the mean of the cosine and a correlation, which is at most 1
+    in_training, in_test = describe(training, test)
+    nearest, across = find_similar(in_test, in_training, above, "test and training images")
+    across = rescore(across, (test, training), (in_test, in_training))
+    _, within = find_similar(in_training, in_training, above, "pairs of training images", within=True)
+    within = rescore(within, (training, training), (in_training, in_training))
+    return nearest, across.ordered(threshold), within.ordered(threshold)
 
 
-def measure(correct: np.ndarray, with_twin: np.ndarray) -> dict[str, float]:
-    """Accuracy, with its interval, of all test images, of those without a twin and with one; what has no image is left out.
+def measure(correct: np.ndarray, with_duplicate: np.ndarray) -> dict[str, float]:
+    """Accuracy, with its interval, of all test images, of those without and of those with a near duplicate.
 
-    Args:
-        correct: bool (n,), one per test image.
-        with_twin: int (pairs,), the test image of each pair.
+    A group without images is left out. `with_duplicate` is the test image of each pair, integers (pairs,).
     """
-    twins = np.isin(np.arange(len(correct)), with_twin)
-    figures = {"pairs": len(with_twin), "test_images_with_twin": int(twins.sum())}
-    groups = {"accuracy": np.ones_like(twins), "accuracy_without_twins": ~twins, "accuracy_of_twins": twins}
+    has_duplicate = np.isin(np.arange(len(correct)), with_duplicate)
+    figures: dict[str, float] = {"pairs": len(with_duplicate), "test_images_with_duplicate": int(has_duplicate.sum())}
+    groups = {"": correct, "_without_duplicates": correct[~has_duplicate], "_of_duplicates": correct[has_duplicate]}
     for name, group in groups.items():
-        if group.any():
-            figures |= wilson(name, correct[group].sum(), group.sum())
+        if len(group):
+            figures |= wilson_interval(f"accuracy{name}", group.sum(), len(group))
     return figures
 
 
+def count_different(pairs: Pairs, first: Split, second: Split) -> int:
+    """Number of pairs whose images have different labels."""
+    return int((first.labels[pairs.first] != second.labels[pairs.second]).sum())
+
+
 def write_pairs(path: Path, pairs: Pairs, columns: tuple[str, str, str]) -> None:
-    """Write a table with these columns; without pairs, its header alone."""
-    table = pd.DataFrame(dict(zip(columns, pairs, strict=True)))
-    table.to_csv(path, index=False, float_format="%.4f", lineterminator="\n")
-
-
-def draw(pairs: Pairs, tested: Split, training: Split, count: int) -> Image.Image:
-    """The most alike pairs, each test image with its most alike twin only."""
-    _, firsts = np.unique(pairs.first, return_index=True)
-    chosen = np.sort(firsts)[:count]
-
-    def side(name: str, split: Split, rows: np.ndarray) -> tuple[np.ndarray, list[tuple[str, str]]]:
-        return split.images[rows], [(f"{name} {row}", str(split.class_names[split.labels[row]])) for row in rows]
-
-    return pair_sheet(side("test", tested, pairs.first[chosen]), side("training", training, pairs.second[chosen]))
+    """Write one row per pair, with these names for its two images and its score."""
+    rows = [dict(zip(columns, (i, j, f"{score:.4f}"), strict=True)) for i, j, score in zip(*pairs, strict=True)]
+    write_csv(path, rows, columns)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Classify image files with a bundle: python -m pipeline.predict BUNDLE IMAGE...
 
-Needs ONNX Runtime, NumPy and Pillow alone. An image of any size and mode becomes what the network
-was trained on: turned upright by its EXIF orientation, transparency laid on white, the largest
-square of its middle, each pixel the mean of the area that it stands for.
+Needs only ONNX Runtime, NumPy and Pillow. Images of any size and mode are rotated by their EXIF orientation, put on
+white if transparent, cropped to the largest square in the middle and resized to the input by averaging.
 """
 
 import argparse
@@ -10,140 +9,114 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from pipeline.bundle import read_bundle
-from pipeline.cifar10 import SIDE
-from pipeline.errors import PipelineError, innermost, one_message
-from pipeline.onnx_model import open_session, probabilities
+from pipeline.common.errors import PipelineError, exit_on_error, root_cause
+from pipeline.data.cifar10 import SIDE
+from pipeline.onnx.session import open_session, predict_probabilities
+from pipeline.registry.bundle import LABELS, ONNX_FILE, read_bundle
 
 BATCH_SIZE = 64  # images
-TOP = 3  # classes shown
-MODEL, LABELS = "model.onnx", "labels.txt"
 
 
 def predict(bundle: Path, paths: list[Path], as_json: bool) -> int:
-    """Print the most probable classes of each image; how many files were no image that can be read.
-
-    Args:
-        paths: image files, and folders of which every file is taken.
-
-    Raises:
-        PipelineError: the bundle is not what its manifest says.
-    """
-    read_bundle(bundle, MODEL, LABELS)
-    session, class_names = open_session(bundle / MODEL), (bundle / LABELS).read_text().splitlines()
-    files, failed = [file for path in paths for file in files_of(path)], 0
+    """Print the most probable classes of each file and of all files in folders; returns how many cannot be read."""
+    read_bundle(bundle, ONNX_FILE, LABELS)
+    session, class_names = open_session(bundle / ONNX_FILE), (bundle / LABELS).read_text().splitlines()
+    files, failed = [file for path in paths for file in files_in(path)], 0
     for start in range(0, len(files), BATCH_SIZE):
-        images, reasons = read_images(files[start : start + BATCH_SIZE])
-        scores = probabilities(session, np.stack([image for _, image in images]), BATCH_SIZE) if images else []
-        for (file, _), row in zip(images, scores, strict=True):
-            print(line(file, top(row, class_names), as_json))
-        for file, reason in reasons:
-            tell_failure(file, reason, as_json)
-        failed += len(reasons)
+        batch = [(file, image_or_reason(file)) for file in files[start : start + BATCH_SIZE]]
+        images = [image for _, image in batch if isinstance(image, np.ndarray)]
+        rows = iter(predict_probabilities(session, np.stack(images), BATCH_SIZE) if images else ())
+        for file, image in batch:
+            if isinstance(image, str):
+                print_failure(file, image, as_json)
+            else:
+                print(result_line(file, next(rows), class_names, as_json))
+        failed += len(batch) - len(images)
         show_progress(min(start + BATCH_SIZE, len(files)), len(files))
     return failed
 
 
-def files_of(path: Path) -> list[Path]:
-    """The file itself, or all files below a folder in order of their names; hidden ones are left out."""
+def files_in(path: Path) -> list[Path]:
+    """The file itself, or all files in a folder and its subfolders, sorted by name, without hidden ones."""
     if not path.is_dir():
         return [path]
     inside = sorted(file for file in path.rglob("*") if file.is_file())
-    shown = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-    return shown or [path]  # which is told as no image
+    visible = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    return visible or [path]  # an empty folder is reported as a file that cannot be read
 
 
-def read_images(files: list[Path]) -> tuple[list[tuple[Path, np.ndarray]], list[tuple[Path, str]]]:
-    """The images that could be read, and the reasons why others could not."""
-    images, reasons = [], []
-    for file in files:
-        try:
-            images.append((file, read_image(file)))
-        except Exception as error:  # a damaged file can raise anything
-            reasons.append((file, innermost(error)))
-    return images, reasons
+def image_or_reason(file: Path) -> np.ndarray | str:
+    """The image as from `read_image`, or the reason why the file cannot be read."""
+    try:
+        return read_image(file)
+    except Exception as error:  # a damaged file can raise anything
+        return root_cause(error)
 
 
 def read_image(path: Path) -> np.ndarray:
-    """An image file as uint8 (32, 32, 3), RGB, 0 to 255.
-
-    Raises:
-        Exception: of Pillow, where it cannot decode the file; also for more pixels than
-            `PIL.Image.MAX_IMAGE_PIXELS`, which a small file can claim to fill the memory.
-    """
-    with warnings.catch_warnings():
+    """An image file as uint8 (32, 32, 3), RGB, 0 to 255; raises any exception of Pillow."""
+    with warnings.catch_warnings():  # above `Image.MAX_IMAGE_PIXELS`: a small file can claim a size that fills memory
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path) as image:
-            upright = opaque(ImageOps.exif_transpose(image))
+            upright = to_rgb(ImageOps.exif_transpose(image))
     side = min(upright.size)
     left, top = (upright.width - side) // 2, (upright.height - side) // 2
     square = (left, top, left + side, top + side)
     return np.asarray(upright.resize((SIDE, SIDE), Image.Resampling.BOX, square))
 
 
-def opaque(image: Image.Image) -> Image.Image:
-    """The image in 8-bit RGB: 16-bit grey scaled down, transparency laid on white."""
-    if image.mode.startswith("I;16"):  # which Pillow's own conversion cuts off at 255
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The image in 8-bit RGB: 16-bit grayscale is scaled down, transparency becomes white."""
+    if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise ValueError(f"its pixels are 32-bit numbers (mode {image.mode}) of unknown range: convert it to 8 bits")
     if image.has_transparency_data:
-        colours = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert("RGB")
 
 
-def top(scores: np.ndarray, class_names: list[str]) -> list[dict[str, Any]]:
-    """The most probable classes, best first.
-
-    Args:
-        scores: float32 (classes,), sum 1.
-    """
-    order = np.argsort(-scores, kind="stable")[:TOP]
-    return [{"class": class_names[place], "probability": round(float(scores[place]), 6)} for place in order]
-
-
-def line(file: Path, predictions: list[dict[str, Any]], as_json: bool) -> str:
-    """What is printed of an image."""
+def result_line(file: Path, probabilities: np.ndarray, class_names: list[str], as_json: bool) -> str:
+    """The line that is printed for an image: the most probable classes, the highest probability first."""
+    order = np.argsort(-probabilities, kind="stable")[:3]
+    best = [(class_names[index], round(float(probabilities[index]), 6)) for index in order]
     if as_json:
+        predictions = [{"class": name, "probability": probability} for name, probability in best]
         return json.dumps({"file": str(file), "predictions": predictions})
-    shown = "  ".join(f"{found['class']} {found['probability']:.1%}" for found in predictions)
-    return f"{file}: {shown}"
+    return f"{file}: " + "  ".join(f"{name} {probability:.1%}" for name, probability in best)
 
 
-def tell_failure(file: Path, reason: str, as_json: bool) -> None:
-    """Say on stderr, and with --json on stdout too, that a file was left out."""
+def print_failure(file: Path, reason: str, as_json: bool) -> None:
+    """Print on stderr, and with --json also on stdout, that a file is skipped."""
     if as_json:
         print(json.dumps({"file": str(file), "error": reason}))
-    bar = "\r\033[K" if sys.stderr.isatty() else ""  # an unfinished progress bar gives way
-    print(f"{bar}predict: {file} is left out: {reason}", file=sys.stderr)
+    erase = "\r\033[K" if sys.stderr.isatty() else ""  # removes the progress bar
+    print(f"{erase}predict: {file} is skipped: {reason}", file=sys.stderr)
 
 
 def show_progress(done: int, files: int) -> None:
-    """A bar on stderr while many files are read, if a person looks on and results go elsewhere."""
+    """A progress bar on stderr, if there are many files and only stderr is a terminal."""
     if files > BATCH_SIZE and sys.stderr.isatty() and not sys.stdout.isatty():
-        filled = 30 * done // files
-        end = "\n" if done == files else ""
-        print(f"\rpredict: [{'#' * filled}{'.' * (30 - filled)}] {done:,}/{files:,}", end=end, file=sys.stderr)
+        bar, end = "#" * (30 * done // files), "\n" if done == files else ""
+        print(f"\rpredict: [{bar:.<30}] {done:,}/{files:,}", end=end, file=sys.stderr)
 
 
 def main() -> None:
-    """`python -m pipeline.predict`: exit code 1 where a file was no image."""
-    parser = argparse.ArgumentParser("python -m pipeline.predict", description=__doc__.splitlines()[0])
+    """`python -m pipeline.predict`; the exit code is 1 if a file cannot be read as an image."""
+    parser = argparse.ArgumentParser("python -m pipeline.predict", description="Classify image files with a bundle.")
     parser.add_argument("bundle", type=Path, help="a folder that `make export` wrote")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="an image file, or a folder of some")
-    parser.add_argument("--json", action="store_true", help="a JSON object per line and file")
-    asked = parser.parse_args()
-    sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text
-    if failed := predict(asked.bundle, asked.images, asked.json):
-        raise PipelineError(f"{failed} of the files could not be read as images; all others are done.")
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="an image file, or a folder of images")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per file")
+    arguments = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a file name may not be valid text
+    if failed := predict(arguments.bundle, arguments.images, arguments.json):
+        raise PipelineError(f"{failed} of the files could not be read as images; all others are classified.")
 
 
 if __name__ == "__main__":
-    with one_message("predict"):
+    with exit_on_error("predict"):
         main()

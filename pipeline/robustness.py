@@ -1,61 +1,79 @@
-"""Robustness stage: how much accuracy the exported ONNX file keeps on images that are not as clean as the test split."""
+"""Robustness stage: accuracy of the exported ONNX model on corrupted test images."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
-from pipeline.corruptions import CLEAN, CORRUPTIONS, STRENGTHS, corrupted
-from pipeline.files import removed_on_failure, whole, write_csv, write_json
-from pipeline.onnx_model import probabilities, session_for
-from pipeline.params import Params, run_stage
-from pipeline.robustness_pictures import draw_curves, draw_examples
-from pipeline.scores import wilson
-from pipeline.splits import Split, read_split, require_validated
+from pipeline.common.files import atomic_outputs, removed_on_failure, write_csv, write_json
+from pipeline.common.params import Params, run_stage
+from pipeline.data.splits import Split, read_split, require_validated
+from pipeline.evaluation.metrics import wilson_interval
+from pipeline.evidence.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from pipeline.evidence.robustness_plots import draw_accuracies, draw_examples
+from pipeline.onnx.session import predict_probabilities, session_for
 
-BLOCK = 500  # images spoilt and scored at once: 6 MB as float32
+if TYPE_CHECKING:
+    import onnxruntime
+
+BLOCK = 500  # images corrupted and predicted at once: 6 MB as float32
+
+Accuracy = dict[str, float]  # accuracy, accuracy_low and accuracy_high
 
 
 class RobustnessParams(Params):
+    """Section `robustness`; `images` is None for the whole test split."""
+
     images: int | None = Field(gt=0)
     seed: int = Field(ge=0)
 
 
 def robustness(
     params: RobustnessParams,
-    model: Path,
-    test: Path,
-    report: Path,
+    onnx_model: Path,
+    test_split: Path,
+    verdict: Path,
     table: Path,
     metrics: Path,
-    curves: Path,
+    headline: Path,
+    plot: Path,
     examples: Path,
 ) -> None:
-    """Score the ONNX file on the test split, clean and under every corruption; write table, figures and two pictures.
+    """Evaluate the ONNX model on the test split, clean and under every corruption; write table, metrics and plots.
 
-    Raises:
-        PipelineError: the split was not validated, or the model was made for other data.
+    `PipelineError` if the split was not validated, or the model was trained on other data.
     """
-    require_validated(report, test)
-    split = evenly(read_split(test), params.images)
-    session = session_for(model, split.class_names.tolist(), split.archive_sha256)
-    outputs = (table, metrics, curves, examples)
-    with removed_on_failure(*outputs), whole(*outputs) as drafts:
-        rows = measure(session, split, params.seed)
-        figures = summarize(rows) | {"images": len(split.labels)}
+    require_validated(verdict, test=test_split)
+    split = evenly(read_split(test_split), params.images)
+    session = session_for(onnx_model, split.class_names.tolist(), split.archive_sha256)
+    outputs = (table, metrics, headline, plot, examples)
+    with removed_on_failure(*outputs), atomic_outputs(*outputs) as drafts:
+        clean = measure(session, split, "none", 0, params.seed)
+        print(f"robustness: clean {clean['accuracy']:.4f}", flush=True)
+        rows: list[dict[str, object]] = [{"corruption": "none", "strength": 0, **clean}]  # `strength` is the severity
+        by_corruption = {}
+        for name in CORRUPTIONS:
+            by_corruption[name] = [measure(session, split, name, severity, params.seed) for severity in SEVERITIES]
+            for severity, accuracy in zip(SEVERITIES, by_corruption[name], strict=True):
+                rows.append({"corruption": name, "strength": severity, **accuracy})
+            shown = "  ".join(f"{each['accuracy']:.4f}" for each in by_corruption[name])
+            print(f"robustness: {name:<10}  {shown}  at severity 1, 2, 3", flush=True)
+        figures = summarize(clean, by_corruption) | {"images": len(split.labels)}
         write_csv(drafts[0], rows)
         write_json(drafts[1], figures)
-        draw_curves(rows, drafts[2])
-        draw_examples(session, first_known(session, split), params.seed, drafts[3])
+        write_json(drafts[2], {"corrupted_accuracy": figures["corrupted_accuracy"]})
+        draw_accuracies(clean, by_corruption, drafts[3])
+        draw_examples(session, first_correct(session, split), params.seed, drafts[4])
     print(
-        f"robustness: accuracy {figures['accuracy']:.4f} on clean images, {figures['mean_corrupted_accuracy']:.4f} on "
-        f"corrupted ones ({figures['kept_share']:.0%} of it kept), {figures['worst_corruption_accuracy']:.4f} under the worst"
+        f"robustness: accuracy {figures['accuracy']:.4f} on clean images, {figures['corrupted_accuracy']:.4f} on "
+        f"corrupted images ({figures['kept_share']:.0%} of it), {figures['worst_corruption_accuracy']:.4f} under the "
+        "worst corruption"
     )
 
 
 def evenly(split: Split, count: int | None) -> Split:
-    """So many of the split's images, evenly over it; all of them where `count` is None or more than there are."""
+    """`count` images, evenly spaced over the split; all images if `count` is None or not smaller than the split."""
     images = len(split.labels)
     if count is None or count >= images:
         return split
@@ -64,58 +82,35 @@ def evenly(split: Split, count: int | None) -> Split:
     return split._replace(**arrays)
 
 
-def measure(session: Any, split: Split, seed: int) -> list[dict[str, Any]]:
-    """A row per corruption and strength, the first for clean images: accuracy with its 95 % Wilson interval."""
-    rows = [row(CLEAN, 0, score(session, split, CLEAN, 0, seed))]
-    print(f"robustness: clean {rows[0]['accuracy']:.4f}", flush=True)
-    for name in CORRUPTIONS:
-        spoilt = [row(name, strength, score(session, split, name, strength, seed)) for strength in STRENGTHS]
-        rows += spoilt
-        told = "  ".join(f"{each['accuracy']:.4f}" for each in spoilt)
-        print(f"robustness: {name:<10}  {told}  at strength 1, 2, 3", flush=True)
-    return rows
-
-
-def score(session: Any, split: Split, name: str, strength: int, seed: int) -> np.ndarray:
-    """bool (n,), which images get their label; spoilt in blocks, so that memory holds one at a time."""
-    right = []
-    for start in range(0, len(split.labels), BLOCK):
+def measure(session: "onnxruntime.InferenceSession", split: Split, name: str, severity: int, seed: int) -> Accuracy:
+    """Accuracy, with its interval, under one corruption; severity 0 means clean images."""
+    correct = 0
+    for start in range(0, len(split.labels), BLOCK):  # memory holds one corrupted block
         images = split.images[start : start + BLOCK]
-        shown = corrupted(images, name, strength, [seed, start]) if strength else images
-        right.append(probabilities(session, shown, BLOCK).argmax(1) == split.labels[start : start + BLOCK])
-    return np.concatenate(right)
+        if severity:
+            images = corrupted(images, name, severity, [seed, start])
+        predicted = predict_probabilities(session, images, BLOCK).argmax(1)
+        correct += int((predicted == split.labels[start : start + BLOCK]).sum())
+    return wilson_interval("accuracy", correct, len(split.labels))
 
 
-def first_known(session: Any, split: Split) -> Split:
-    """The split's first image that gets its label, of the first block; its very first where there is none."""
-    head = split.labels[:BLOCK]
-    place = int((probabilities(session, split.images[:BLOCK], BLOCK).argmax(1) == head).argmax())
-    return split._replace(images=split.images[place : place + 1], labels=split.labels[place : place + 1])
+def first_correct(session: "onnxruntime.InferenceSession", split: Split) -> Split:
+    """The first image that the model predicts correctly, of the first block; the first image if there is none."""
+    predicted = predict_probabilities(session, split.images[:BLOCK], BLOCK).argmax(1)
+    first = int((predicted == split.labels[:BLOCK]).argmax())
+    return split._replace(images=split.images[first : first + 1], labels=split.labels[first : first + 1])
 
 
-def row(name: str, strength: int, right: np.ndarray) -> dict[str, Any]:
-    """A row of the table, from bool (n,)."""
-    return {"corruption": name, "strength": strength} | wilson("accuracy", right.sum(), len(right))
-
-
-def summarize(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Accuracy on clean images; its mean over corruptions, that of the worst, and the share of the clean one kept."""
-    clean = rows[0]["accuracy"]
-    means = by_corruption(rows)
+def summarize(clean: Accuracy, by_corruption: dict[str, list[Accuracy]]) -> dict[str, float]:
+    """Accuracy on clean images, the mean over corruptions, that of the worst corruption, and the share that is kept."""
+    means = {name: float(np.mean([each["accuracy"] for each in line])) for name, line in by_corruption.items()}
     mean = float(np.mean(list(means.values())))
     return {
-        "accuracy": clean,
-        "mean_corrupted_accuracy": mean,
+        "accuracy": clean["accuracy"],
+        "corrupted_accuracy": mean,
         "worst_corruption_accuracy": min(means.values()),
-        "kept_share": mean / clean if clean else 0.0,
+        "kept_share": mean / clean["accuracy"] if clean["accuracy"] else 0.0,
     } | {f"accuracy_{name}": value for name, value in means.items()}
-
-
-def by_corruption(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Mean accuracy over the strengths of each corruption."""
-    return {
-        name: float(np.mean([each["accuracy"] for each in rows if each["corruption"] == name])) for name in CORRUPTIONS
-    }
 
 
 if __name__ == "__main__":

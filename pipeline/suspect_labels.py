@@ -1,120 +1,131 @@
-"""Suspect labels stage: which training images are likely to have a wrong label, the most suspect first."""
+"""Suspect labels stage: training images whose label is probably wrong, ranked."""
 
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from PIL import Image
 from pydantic import Field
 
-from pipeline.calibration import calibrate
-from pipeline.confident import suspects
-from pipeline.errors import PipelineError
-from pipeline.files import removed_on_failure, whole, write_csv, write_json
-from pipeline.keras_start import start_keras
-from pipeline.onnx_model import probabilities, session_for
-from pipeline.params import run_stage
-from pipeline.pictures import INK, captioned_grid
-from pipeline.splits import Split, read_split, require_validated
-from pipeline.train import TrainParams
+from pipeline.common.errors import PipelineError
+from pipeline.common.files import atomic_outputs, removed_on_failure, write_csv, write_json
+from pipeline.common.params import run_stage
+from pipeline.data.image_grid import INK, captioned_grid
+from pipeline.data.splits import Split, read_split, require_validated
+from pipeline.evidence.confident_learning import find_suspects
+from pipeline.models.keras_backend import filtered_stderr, start_keras
+from pipeline.onnx.session import predict_probabilities, session_for
+from pipeline.training.settings import TrainParams
+from pipeline.training.temperature import calibrate
 
-BATCH_SIZE = 500  # images scored at once
+if TYPE_CHECKING:
+    import onnxruntime
+
+BATCH_SIZE = 500  # images predicted at once
 TILES_IN_A_ROW = 10
-COLUMNS = ["archive_index", "label", "suggested", "probability_of_label", "probability_of_suggested", "source"]
 
 
 class SuspectLabelsParams(TrainParams):
-    """How the folds' networks are trained, with the keys of section `train`, and how many folds there are."""
+    """Section `suspect_labels`: how the networks of the folds are trained, as in section `train`, and the folds."""
 
     folds: int = Field(ge=2, le=20)
     pictures: int = Field(gt=0, le=400)
 
 
-class Judged(NamedTuple):
-    """Images with what a network that has not learnt from them says: float32 (n, classes), rows sum to 1."""
+class OutOfSample(NamedTuple):
+    """Images, and their probabilities by a network that was not trained on them."""
 
     split: Split
-    scores: np.ndarray
+    probabilities: np.ndarray  # float32 (n, classes), rows sum to 1
+    source: str  # "validation" or "out-of-fold"
+
+
+class Suspect(NamedTuple):
+    """An image, uint8 (32, 32, 3), RGB, whose label is probably wrong; label and suggested are class names."""
+
+    image: np.ndarray
+    archive_index: int
+    label: str
+    suggested: str
+    probability_of_label: float
+    probability_of_suggested: float
     source: str
+
+
+COLUMNS = Suspect._fields[1:]  # of the table
 
 
 def suspect_labels(
     params: SuspectLabelsParams,
-    model: Path,
-    train: Path,
-    validation: Path,
-    report: Path,
+    onnx_model: Path,
+    train_split: Path,
+    validation_split: Path,
+    verdict: Path,
     table: Path,
     metrics: Path,
-    picture: Path,
+    sheet: Path,
 ) -> None:
-    """Write the ranked list of suspects among the archive's training images, its figures, and a sheet of the first.
+    """Write the ranked suspects among the archive's training images, their figures, and a sheet of the first ones.
 
-    Validation images are judged by the model itself, the others by networks trained on the other folds.
-
-    Raises:
-        PipelineError: the splits were not validated, the model was made for other data, or a fold
-            is too small for its network.
+    The exported model predicts the validation images; networks of a cross-validation predict the others.
+    `PipelineError` if the splits were not validated, the model was trained on other data, or a fold is too small.
     """
-    require_validated(report, train, validation)
-    learnt, held_back = read_split(train), read_split(validation)
-    session = session_for(model, held_back.class_names.tolist(), held_back.archive_sha256)
-    outputs = (table, metrics, picture)
-    with removed_on_failure(*outputs), whole(*outputs) as drafts:
-        groups = judge(params, session, learnt, held_back)
-        found = ranked(groups)
-        figures = summarize(groups, found)
-        write_csv(drafts[0], [as_row(suspect, held_back.class_names) for suspect in found], COLUMNS)
+    require_validated(verdict, train=train_split, validation=validation_split)
+    training, validation = read_split(train_split), read_split(validation_split)
+    session = session_for(onnx_model, validation.class_names.tolist(), validation.archive_sha256)
+    outputs = (table, metrics, sheet)
+    with removed_on_failure(*outputs), atomic_outputs(*outputs) as drafts:
+        groups = predict_out_of_sample(params, session, training, validation)
+        suspects = rank_suspects(groups)
+        figures = summarize(groups, suspects)
+        rows = [[f"{each:.6f}" if isinstance(each, float) else each for each in suspect[1:]] for suspect in suspects]
+        write_csv(drafts[0], [dict(zip(COLUMNS, row, strict=True)) for row in rows], COLUMNS)
         write_json(drafts[1], figures)
-        draw(found[: params.pictures], held_back.class_names, drafts[2])
+        draw_suspects(suspects[: params.pictures]).save(drafts[2], "PNG")
     print(
-        f"suspect_labels: {figures['suspects']:,} of {figures['images']:,} labels are suspect ({figures['share']:.2%}); "
-        f"see {picture}"
+        f"suspect_labels: {figures['suspects']:,} of {figures['images']:,} labels are suspect "
+        f"({figures['share']:.2%}); see {sheet}"
     )
 
 
-def judge(params: SuspectLabelsParams, session: Any, learnt: Split, held_back: Split) -> list[Judged]:
-    """Both splits, the validation split judged by the model of `session`, the training split out of fold."""
+def predict_out_of_sample(
+    params: SuspectLabelsParams, session: "onnxruntime.InferenceSession", training: Split, validation: Split
+) -> list[OutOfSample]:
+    """Both splits, with probabilities of the ONNX model for validation and of a cross-validation for training."""
     return [
-        Judged(held_back, probabilities(session, held_back.images, BATCH_SIZE), "validation"),
-        Judged(learnt, out_of_fold(params, learnt, held_back), "out-of-fold"),
+        OutOfSample(validation, predict_probabilities(session, validation.images, BATCH_SIZE), "validation"),
+        OutOfSample(training, predict_out_of_fold(params, training, validation), "out-of-fold"),
     ]
 
 
-def out_of_fold(params: SuspectLabelsParams, learnt: Split, held_back: Split) -> np.ndarray:
-    """What networks that have not learnt from them say of the training images.
+def predict_out_of_fold(params: SuspectLabelsParams, training: Split, validation: Split) -> np.ndarray:
+    """Probabilities of each training image, by a network that was trained on the other folds: float32 (n, classes).
 
-    Each fold's network learns from the other folds; its epoch is chosen on `held_back`, as train does.
-
-    Returns:
-        float32 (n, classes), rows sum to 1, in the order of `learnt`.
+    As in the train stage, validation decides the epoch and the temperature.
     """
     start_keras()
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each fold has a graph of its own
-    from pipeline.fit import fit
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns because each fold builds a new graph
+    from pipeline.training.fit import fit
 
-    scores = np.empty((len(learnt.labels), len(learnt.class_names)), np.float32)
-    for number, fold in enumerate(folds(learnt.labels, params.folds, params.seed), start=1):
-        rest = learnt._replace(images=learnt.images[~fold], labels=learnt.labels[~fold])
-        print(f"suspect_labels: fold {number} of {params.folds}, {params.model} learns from the others", flush=True)
+    probabilities = np.empty((len(training.labels), len(training.class_names)), np.float32)
+    for number, fold in enumerate(folds(training.labels, params.folds, params.seed), start=1):
+        others = training._replace(images=training.images[~fold], labels=training.labels[~fold])
+        print(f"suspect_labels: fold {number} of {params.folds}: training {params.model} on the others", flush=True)
         try:
-            network, _, _ = fit(params, rest, held_back)
-        except PipelineError as error:  # which names the settings of section train
-            raise PipelineError(
-                str(error).replace("train.", "suspect_labels.").replace("dvc repro", "make evidence")
-            ) from None
-        calibrate(network, held_back)  # as the model is: one order of suspects needs probabilities of one meaning
-        scores[fold] = network.predict(learnt.images[fold], batch_size=BATCH_SIZE, verbose=0)
-    return scores
+            with filtered_stderr():
+                network, _, _ = fit(params, others, validation)
+                calibrate(network, validation)  # as the exported model is: one ranking needs comparable probabilities
+                probabilities[fold] = network.predict(training.images[fold], batch_size=BATCH_SIZE, verbose=0)
+        except PipelineError as error:  # its message names settings of section `train`
+            message = str(error).replace("train.", "suspect_labels.").replace("dvc repro", "make evidence")
+            raise PipelineError(message) from None
+    return probabilities
 
 
 def folds(labels: np.ndarray, count: int, seed: int) -> Iterator[np.ndarray]:
-    """For each fold bool (n,), True for its images: disjoint, all images together, each class in proportion.
-
-    Raises:
-        PipelineError: a class has fewer images than there are folds.
-    """
+    """Disjoint stratified folds that cover all images: bool (n,) each, True for the images of the fold."""
     from sklearn.model_selection import StratifiedKFold
 
     fewest = np.bincount(labels)[np.unique(labels)].min()
@@ -127,57 +138,35 @@ def folds(labels: np.ndarray, count: int, seed: int) -> Iterator[np.ndarray]:
         yield np.isin(np.arange(len(labels)), chosen)
 
 
-def ranked(groups: list[Judged]) -> list[dict[str, Any]]:
-    """All suspects, the most suspect first, each with its image and what the table says of it.
-
-    Each group has thresholds of its own, since its networks are differently sure.
-    """
-    found = []
-    for split, scores, source in groups:
-        for place, suggested in zip(*suspects(scores, split.labels), strict=True):
-            label = split.labels[place]
-            found.append(
-                {
-                    "image": split.images[place],
-                    "archive_index": int(split.archive_index[place]),
-                    "label": label,
-                    "suggested": suggested,
-                    "probability_of_label": scores[place, label],
-                    "probability_of_suggested": scores[place, suggested],
-                    "source": source,
-                }
-            )
-    return sorted(found, key=lambda suspect: (suspect["probability_of_label"], suspect["archive_index"]))
+def rank_suspects(groups: list[OutOfSample]) -> list[Suspect]:
+    """All suspects, the least probable label first; each group has its own thresholds, because confidence differs."""
+    suspects = []
+    for split, probabilities, source in groups:
+        names = split.class_names.tolist()
+        for i, suggested in zip(*find_suspects(probabilities, split.labels), strict=True):
+            image, index, label = split.images[i], int(split.archive_index[i]), split.labels[i]
+            own, other = float(probabilities[i, label]), float(probabilities[i, suggested])
+            suspects.append(Suspect(image, index, names[label], names[suggested], own, other, source))
+    return sorted(suspects, key=lambda suspect: (suspect.probability_of_label, suspect.archive_index))
 
 
-def as_row(suspect: dict[str, Any], class_names: np.ndarray) -> dict[str, Any]:
-    """A row of the table: classes by name, six decimals."""
-    names = {name: str(class_names[suspect[name]]) for name in ("label", "suggested")}
-    numbers = {name: f"{suspect[name]:.6f}" for name in ("probability_of_label", "probability_of_suggested")}
-    return {name: (suspect | names | numbers)[name] for name in COLUMNS}
-
-
-def summarize(groups: list[Judged], found: list[dict[str, Any]]) -> dict[str, float]:
-    """Images, suspects and their share, over all and by source; and how often the judging networks agree with labels."""
-    figures: dict[str, float] = {}
+def summarize(groups: list[OutOfSample], suspects: list[Suspect]) -> dict[str, float]:
+    """Images, suspects and their share; and by source images, suspects and the accuracy of the networks."""
     images = sum(len(group.split.labels) for group in groups)
-    figures |= {"images": images, "suspects": len(found), "share": len(found) / images}
-    for split, scores, source in groups:
+    figures: dict[str, float] = {"images": images, "suspects": len(suspects), "share": len(suspects) / images}
+    for split, probabilities, source in groups:
         name = source.replace("-", "_")
         figures[f"{name}_images"] = len(split.labels)
-        figures[f"{name}_suspects"] = sum(suspect["source"] == source for suspect in found)
-        figures[f"{name}_accuracy"] = float(np.mean(scores.argmax(1) == split.labels))
+        figures[f"{name}_suspects"] = sum(suspect.source == source for suspect in suspects)
+        figures[f"{name}_accuracy"] = float(np.mean(probabilities.argmax(1) == split.labels))
     return figures
 
 
-def draw(found: list[dict[str, Any]], class_names: np.ndarray, path: Path) -> None:
-    """Draw these suspects, each with its label and what it looks like."""
-    images = np.array([suspect["image"] for suspect in found], np.uint8).reshape(-1, 32, 32, 3)
-    captions = [
-        (f"labelled {class_names[suspect['label']]},", f"looks like {class_names[suspect['suggested']]}")
-        for suspect in found
-    ]
-    captioned_grid(images, captions, [INK] * len(found), TILES_IN_A_ROW).save(path, "PNG")
+def draw_suspects(suspects: list[Suspect]) -> Image.Image:
+    """A sheet of the suspects, each with its label and the suggested class."""
+    images = np.array([suspect.image for suspect in suspects], np.uint8).reshape(-1, 32, 32, 3)
+    captions = [(f"label: {suspect.label}", f"suggested: {suspect.suggested}") for suspect in suspects]
+    return captioned_grid(images, captions, [INK] * len(suspects), TILES_IN_A_ROW)
 
 
 if __name__ == "__main__":

@@ -1,125 +1,114 @@
-"""Validate stage: refuse a data set that is not what it should be, before anything learns from it."""
+"""Validate stage: check the splits with Great Expectations before a model is trained on them."""
 
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pydantic import Field
+from pipeline.common.errors import PipelineError
+from pipeline.common.files import Json, atomic_outputs, sha256_of, write_json
+from pipeline.common.params import run_stage
+from pipeline.data.splits import SPLIT_NAMES, Split, Verdict, combined_sha256, read_split
+from pipeline.validation.reference import Reference, read_reference
+from pipeline.validation.settings import ValidateParams
 
-from pipeline.errors import PipelineError
-from pipeline.files import sha256_of, whole, write_json
-from pipeline.params import Params, run_stage
-from pipeline.reference import Reference, read_reference
-from pipeline.splits import SPLIT_NAMES, Split, combined_sha256, read_split
+if TYPE_CHECKING:
+    import pandas as pd
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-PerChannel = Annotated[list[Fraction], Field(min_length=3, max_length=3)]
-
-
-class ValidateParams(Params):
-    train_images: int = Field(gt=0)
-    test_images: int = Field(gt=0)
-    channel_means: PerChannel
-    channel_spreads: PerChannel
-    tolerance: Fraction
-    darkest: int = Field(ge=0, le=255)
-    brightest: int = Field(ge=0, le=255)
-    class_imbalance: Fraction
-    minimum_image_spread: Fraction
-    repeated_images: Fraction
-    drift: Fraction
+    from pipeline.validation.expectations import Outcome
 
 
-class Examined(NamedTuple):
-    """By table, what was measured (a pandas DataFrame) and what came of each expectation (a list of `Outcome`)."""
+class Results(NamedTuple):
+    """By table name: the table, and the outcomes of its expectations."""
 
-    tables: dict[str, Any]
-    outcomes: dict[str, list]
+    tables: dict[str, "pd.DataFrame"]
+    outcomes: dict[str, list["Outcome"]]
+
+    @property
+    def failed(self) -> list["Outcome"]:
+        """The outcomes of failed expectations on all tables."""
+        return [outcome for outcomes in self.outcomes.values() for outcome in outcomes if not outcome.success]
 
 
 def validate(
     params: ValidateParams,
-    train: Path,
-    validation: Path,
-    test: Path,
+    train_split: Path,
+    validation_split: Path,
+    test_split: Path,
     reference: Path,
-    report: Path,
-    drift_report: Path,
+    verdict: Path,
+    drift: Path,
     data_docs: Path,
 ) -> None:
-    """Check the splits; write the verdict to `report`, what moved to `drift_report` and pages to `data_docs`.
+    """Check the splits; write the verdict, the drift figures and Data Docs.
 
     Raises:
-        PipelineError: an expectation failed. The message names each with what was observed;
-            what was written stays for reading.
+        PipelineError: an expectation failed. The message lists each with what was observed; the outputs are kept.
     """
-    paths = dict(zip(SPLIT_NAMES, (train, validation, test), strict=True))
-    kept = read_reference(reference)
+    paths = dict(zip(SPLIT_NAMES, (train_split, validation_split, test_split), strict=True))
+    earlier = read_reference(reference)
     splits = {name: read_split(path) for name, path in paths.items()}
     with (
-        whole(report, drift_report, data_docs) as (report_draft, drift_draft, docs_draft),
+        atomic_outputs(verdict, drift, data_docs) as (verdict_draft, drift_draft, docs_draft),
         tempfile.TemporaryDirectory() as project,
     ):
-        examined = examine(params, splits, kept, Path(project))
-        write_json(report_draft, _verdict(examined, splits, paths))
-        write_json(drift_draft, _drift_facts(examined, kept))
-        write_docs(docs_draft, Path(project), examined, splits, kept)
-    outcomes = [outcome for each in examined.outcomes.values() for outcome in each]
-    if failures := [outcome for outcome in outcomes if not outcome.success]:
-        raise PipelineError(_explain(failures, len(outcomes), examined, params.drift, reference, data_docs))
-    images = sum(len(split.labels) for split in splits.values())
-    print(f"validate: {images:,} images meet all {len(outcomes)} expectations; see {data_docs}/index.html")
-    if kept is None:
-        print(
-            f"validate: {reference} keeps no reference to compare them with; `make reference` keeps what these are like"
-        )
+        results = check_splits(params, splits, earlier, Path(project))
+        facts = _verdict(results, splits, paths)
+        write_json(verdict_draft, facts)
+        write_json(drift_draft, _drift_figures(results, earlier))
+        _write_data_docs(docs_draft, Path(project), results, splits, earlier)
+    if results.failed:
+        raise PipelineError(_explain(results, params.drift, reference, data_docs))
+    count = sum(map(len, results.outcomes.values()))
+    print(f"validate: {facts['images']:,} images meet all {count} expectations; see {data_docs}/index.html")
+    if earlier is None:
+        print(f"validate: {reference} contains no reference, so drift was not checked; `make reference` writes one")
 
 
-def examine(params: ValidateParams, splits: dict[str, Split], kept: Reference | None, project: Path) -> Examined:
-    """Measure the splits and check all expectations, those on drift where a reference is kept.
+def check_splits(
+    params: ValidateParams, splits: dict[str, Split], reference: Reference | None, project: Path
+) -> Results:
+    """Check all expectations on the splits; those on drift only if there is a reference.
 
     Args:
         project: an empty folder for Great Expectations.
     """
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read by the library when it is imported
-    from pipeline.expectations import check, expectations, new_context
+    from pipeline.validation.expectations import check, expectations, new_context
 
     expected = expectations(params, len(splits["train"].class_names))
-    context, examined = new_context(project), Examined({}, {})
-    for table, rows in measured(splits, kept):
-        examined.tables[table] = rows
-        examined.outcomes[table] = check(context, table, rows, expected[table])
-        if table == "splits" and not all(outcome.success for outcome in examined.outcomes[table]):
-            break  # images of another shape or type: nothing more can be measured on them
-    return examined
+    context, results = new_context(project), Results({}, {})
+    for name, table in build_tables(splits, reference):
+        results.tables[name] = table
+        results.outcomes[name] = check(context, name, table, expected[name])
+        if name == "splits" and results.failed:
+            break  # images of another shape or type: the other tables cannot be computed
+    return results
 
 
-def measured(splits: dict[str, Split], kept: Reference | None) -> Iterator[tuple[str, Any]]:
-    """Names and contents of the tables that are checked, each measured when its turn comes."""
-    from pipeline.drift import drift_table
-    from pipeline.features import class_table, image_table, part_table, split_table
+def build_tables(splits: dict[str, Split], reference: Reference | None) -> Iterator[tuple[str, "pd.DataFrame"]]:
+    """Names and contents of the tables to check; each is computed when it is its turn."""
+    from pipeline.validation.drift import drift_table
+    from pipeline.validation.tables import class_table, image_table, part_table, split_table
 
     yield "splits", split_table(splits)
     images, class_names = image_table(splits), splits["train"].class_names
     yield "images", images
     yield "parts", part_table(images)
     yield "classes", class_table(images, class_names)
-    if kept is not None:
-        yield "drift", drift_table(images, class_names.tolist(), kept.model_dump()["parts"])
+    if reference is not None:
+        yield "drift", drift_table(images, class_names.tolist(), reference.parts)
 
 
-def _verdict(examined: Examined, splits: dict[str, Split], paths: dict[str, Path]) -> dict[str, Any]:
-    """Content of validate.json; it counts no expectations on drift, so it stays the same when a reference is kept."""
-    count = sum(len(outcomes) for table, outcomes in examined.outcomes.items() if table != "drift")
-    failed = sum(not outcome.success for outcomes in examined.outcomes.values() for outcome in outcomes)
+def _verdict(results: Results, splits: dict[str, Split], paths: dict[str, Path]) -> Verdict:
+    """Content of validate.json. It does not count expectations on drift, so a passing reference does not change it."""
     hashes = {name: sha256_of(path) for name, path in paths.items()}
     return {
-        "success": not failed,
-        "expectations": count,
-        "failed": failed,
+        "success": not results.failed,
+        "expectations": sum(len(outcomes) for name, outcomes in results.outcomes.items() if name != "drift"),
+        "failed": len(results.failed),
         "images": sum(len(split.labels) for split in splits.values()),
         "archive_sha256": splits["train"].archive_sha256,
         "splits_sha256": combined_sha256(hashes),
@@ -127,66 +116,65 @@ def _verdict(examined: Examined, splits: dict[str, Split], paths: dict[str, Path
     }
 
 
-def _drift_facts(examined: Examined, kept: Reference | None) -> dict[str, Any]:
-    """Content of drift.json: by part and measure, the share of images that must have changed."""
-    if kept is None or "drift" not in examined.tables:
+def _drift_figures(results: Results, reference: Reference | None) -> Json:
+    """Content of drift.json: by part and statistic, the share of images that must have changed."""
+    if reference is None or "drift" not in results.tables:
         return {"compared": False}
-    outcomes, rows = examined.outcomes["drift"], examined.tables["drift"]
-    facts = {
+    outcomes, parts = results.outcomes["drift"], results.tables["drift"].groupby("part", sort=False)
+    return {
         "compared": True,
-        "reference": kept.name,
-        "reference_sha256": kept.archive_sha256,
+        "reference": reference.name,
+        "reference_sha256": reference.archive_sha256,
         "expectations": len(outcomes),
         "failed": sum(not outcome.success for outcome in outcomes),
+        **{part: rows.set_index("statistic")["drift"].round(6).to_dict() for part, rows in parts},
     }
-    for part, of_part in rows.groupby("part", sort=False):
-        facts[part] = {name: round(drift, 6) for name, drift in zip(of_part["measure"], of_part["drift"], strict=True)}
-    return facts
 
 
-def write_docs(
-    folder: Path, project: Path, examined: Examined, splits: dict[str, Split], kept: Reference | None
+def _write_data_docs(
+    folder: Path, project: Path, results: Results, splits: dict[str, Split], reference: Reference | None
 ) -> None:
-    """Our page, index.html, and beside it those of Great Expectations."""
-    from pipeline.data_docs import draw_measures, write_page
-    from pipeline.expectations import data_docs_folder
+    """Write our page index.html, and the pages of Great Expectations in a folder beside it."""
+    from pipeline.validation.data_docs import PAGES, draw_histograms, write_page
+    from pipeline.validation.expectations import DATA_DOCS
 
-    original = folder / "great_expectations"
-    shutil.copytree(data_docs_folder(project), original)
-    reference = "none is kept; `make reference` keeps what these images are like, for later ones to be compared with"
+    shutil.copytree(project / DATA_DOCS, folder / PAGES)
     facts = {
         "archive": f"SHA-256 {splits['train'].archive_sha256}",
         "images": ", ".join(f"{len(split.labels):,} {name}" for name, split in splits.items()),
-        "reference": f"{kept.name}, SHA-256 {kept.archive_sha256}" if kept else reference,
+        "reference": f"{reference.name}, SHA-256 {reference.archive_sha256}"
+        if reference
+        else "none; `make reference` writes one, with which later data is compared",
     }
-    pictures = ""
-    if "images" in examined.tables:
-        pictures = draw_measures(examined.tables["images"], kept.parts["training"].quantiles if kept else None)
-    write_page(folder / "index.html", facts, examined.outcomes, pictures, original)
+    quantiles = reference.parts["training"].quantiles if reference else None
+    images = results.tables.get("images")
+    histograms = {} if images is None else draw_histograms(images, quantiles)
+    write_page(folder, facts, results.outcomes, histograms)
 
 
-def _explain(failures: list, count: int, examined: Examined, limit: float, reference: Path, data_docs: Path) -> str:
-    lines = [f"{len(failures)} of {count} expectations failed:"]
-    for failure in failures:
-        wanted = f"{failure.expected} ({failure.kind})"
-        lines.append(f"  {failure.reason}\n    expected: {wanted}\n    observed: {failure.observed}")
-        if failure.keys:
-            lines.append(f"    in: {', '.join(map(str, failure.keys))}")
-    remedy = "if this data set is meant to be different, correct section `validate` of params.yaml"
-    if "drift" in examined.tables and (words := moved(examined.tables["drift"], limit)):
-        lines.append(f"Against the reference the data is otherwise: {words}.")
-        remedy += f", and write {{}} into {reference} until `make reference` keeps this data's"
+def _explain(results: Results, limit: float, reference: Path, data_docs: Path) -> str:
+    lines = [f"{len(results.failed)} of {sum(map(len, results.outcomes.values()))} expectations failed:"]
+    for outcome in results.failed:
+        lines += [f"  {outcome.statement}", f"    expected: {outcome.expected} ({outcome.kind})"]
+        lines += [f"    observed: {outcome.observed}", *([f"    rows: {outcome.rows}"] if outcome.rows else [])]
+    remedy = "If this is meant to be another data set, correct section `validate` of params.yaml"
+    if "drift" in results.tables and (words := describe_drift(results.tables["drift"], limit)):
+        lines.append(f"Changes from the reference: {words}.")
+        remedy += f" and write {{}} to {reference}, until `make reference` writes the new statistics"
     lines.append(
-        f"See {data_docs}/index.html. If the data is wrong, correct download.urls and download.sha256; {remedy}. "
+        f"See {data_docs}/index.html. If the data is wrong, correct download.urls and download.sha256. {remedy}. "
         "Then run `dvc repro`."
     )
     return "\n".join(lines)
 
 
-def moved(changes: Any, limit: float) -> str:
-    """In words what moved, most first; what moved by less than a third of that is left out as its consequence."""
-    moved = changes[changes["drift"] > max(limit, changes["drift"].max() / 3)]
-    return "; ".join(dict.fromkeys(moved.sort_values("drift", ascending=False, kind="stable")["words"]))
+def describe_drift(table: "pd.DataFrame", limit: float) -> str:
+    """What changed, in words, the largest drift first; `table` is from `drift.drift_table`.
+
+    Drift below a third of the largest is left out, because it is probably a consequence of it.
+    """
+    changes = table[table["drift"] > max(limit, table["drift"].max() / 3)]
+    return "; ".join(dict.fromkeys(changes.sort_values("drift", ascending=False, kind="stable")["words"]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What `make export` writes, opened by those who use it: MLflow's scoring server, Node.js, an older ONNX Runtime."""
+"""The output of `make export` in other programs: MLflow's scoring server, Node.js, an older ONNX Runtime."""
 
 import json
 import os
@@ -15,40 +15,42 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import COLOURS, VERSION_FACTS
 from onnx import numpy_helper
+from stores import empty_store
+from toy_models import COLOURS, VERSION_FACTS
 
-from pipeline import registry
-from pipeline.bundle import write_bundle
-from pipeline.candidate import save_flavour, write_test_data
-from pipeline.files import sha256_of, write_csv
-from pipeline.generated import generate
-from pipeline.keras_start import start_keras
-from pipeline.models import NETWORKS
-from pipeline.onnx_model import open_session, probabilities, to_onnx
-from pipeline.params import read_params
-from pipeline.quantize import quantize
-from pipeline.tracking import connect
+from pipeline.common.files import sha256_of, write_csv
+from pipeline.common.params import read_params
+from pipeline.data.synthetic import generate
+from pipeline.models.keras_backend import start_keras
+from pipeline.models.networks import NETWORKS
+from pipeline.onnx.convert import to_onnx
+from pipeline.onnx.session import open_session, predict_probabilities
+from pipeline.registry import store
+from pipeline.registry.bundle import write_bundle
+from pipeline.registry.model_version import save_mlflow_model, write_test_data
+from pipeline.registry.quantize import quantize
+from pipeline.tracking.store import connect
 
 NODE_VERSION, OLD_RUNTIME = "1.23.2", "1.20.1"  # of ONNX Runtime; 1.20 is of November 2024
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """The address of an empty MLflow store."""
-    return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
+def tracking_uri(tmp_path_factory):
+    """The tracking URI of an empty MLflow store."""
+    return empty_store(tmp_path_factory.mktemp("store") / "mlflow.db")
 
 
 @pytest.fixture(scope="module")
-def version(store, tmp_path_factory):
-    """The champion of that store, of `fast` with its int8 copy: its folder."""
+def version(tracking_uri, tmp_path_factory):
+    """The folder of a version with the network `fast` and its int8 copy, which is the champion of that store."""
     folder = tmp_path_factory.mktemp("version") / "model"
     start_keras().utils.set_random_seed(0)
     proto = to_onnx(NETWORKS["fast"].build(3), read_params()["export"]["opset"], COLOURS, {})
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("MLFLOW_TRACKING_URI", store)
-        mlflow = connect()
-    save_flavour(mlflow, proto, folder)
+        patched.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+        client = connect()
+    save_mlflow_model(proto, folder)
     (folder / "model.onnx").write_bytes(proto.SerializeToString(deterministic=True))
     images, _ = generate(100, seed=0)
     quantize(folder / "model.onnx", folder / "model.int8.onnx", images)
@@ -57,10 +59,12 @@ def version(store, tmp_path_factory):
     write_csv(
         folder / "per_class.csv", [{"class_name": name, "precision": 1, "recall": 1, "f1": 1} for name in COLOURS]
     )
+    import mlflow
+
     with mlflow.start_run(tags={"onnx_sha256": sha256_of(folder / "model.onnx")}) as active:
         mlflow.log_metric("best_validation_accuracy", 0.5)
-    run = mlflow.MlflowClient().get_run(active.info.run_id)
-    registry.crown(mlflow, registry.register(mlflow, run, folder, {}))
+    run = client.get_run(active.info.run_id)
+    store.set_champion_alias(client, store.register(client, run, folder, {}))
     return folder
 
 
@@ -77,7 +81,7 @@ def second_test_data(bundle):
     )
 
 
-def test_mlflows_scoring_server_answers_as_onnx_runtime_does(store, bundle, tmp_path):
+def test_mlflows_scoring_server_agrees_with_onnx_runtime(tracking_uri, bundle, tmp_path):
     images, expected = second_test_data(bundle)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -101,7 +105,7 @@ def test_mlflows_scoring_server_answers_as_onnx_runtime_does(store, bundle, tmp_
             stderr=log,
             start_new_session=True,
             cwd=tmp_path,
-            env=os.environ | {"PATH": path, "MLFLOW_TRACKING_URI": store},
+            env=os.environ | {"PATH": path, "MLFLOW_TRACKING_URI": tracking_uri},
         )
     try:
         wait_for(f"http://127.0.0.1:{port}/ping", server, tmp_path / "log")
@@ -156,7 +160,7 @@ def test_onnxruntime_node_agrees_on_the_test_data(bundle, node_folder, number):
 def node_folder(tmp_path_factory):
     """A folder with onnxruntime-node from the npm registry."""
     if not shutil.which("node") or not shutil.which("npm"):
-        pytest.skip("node and npm are not here")
+        pytest.skip("node and npm are not installed")
     folder = tmp_path_factory.mktemp("node")
     command = ["npm", "install", "--no-audit", "--no-fund", f"onnxruntime-node@{NODE_VERSION}"]
     done = subprocess.run(
@@ -176,11 +180,11 @@ numpy.save(sys.argv[3], session.run(["probabilities"], {"image": numpy.load(sys.
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.int8.onnx"])
-def test_an_onnx_runtime_of_two_years_ago_agrees(bundle, old_python, tmp_path, name):
+def test_onnx_runtime_of_two_years_ago_agrees(bundle, old_python, tmp_path, name):
     images, expected = second_test_data(bundle)
     np.save(tmp_path / "image.npy", images)
     if name != "model.onnx":
-        expected = probabilities(open_session(bundle / name), images, len(images))
+        expected = predict_probabilities(open_session(bundle / name), images, len(images))
     command = [old_python, "-c", OLD_SCRIPT, bundle / name, tmp_path / "image.npy", tmp_path / "out.npy"]
     subprocess.run(list(map(str, command)), check=True)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-5)
@@ -188,7 +192,7 @@ def test_an_onnx_runtime_of_two_years_ago_agrees(bundle, old_python, tmp_path, n
 
 @pytest.fixture(scope="module")
 def old_python(tmp_path_factory):
-    """The Python of an environment with that ONNX Runtime and NumPy alone."""
+    """The Python of an environment with only that ONNX Runtime and NumPy."""
     folder = tmp_path_factory.mktemp("old")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     command = [folder / "bin/python", "-m", "pip", "install", "--quiet", f"onnxruntime=={OLD_RUNTIME}", "numpy"]

@@ -1,4 +1,4 @@
-"""The downloader against servers on loopback that behave as badly as real ones."""
+"""The download stage with servers on loopback that fail like real ones."""
 
 import os
 import re
@@ -8,62 +8,15 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run, set_params
+from projects import ROOT, run, set_params
+from servers import BODY, SHA256, good, mirror
 
+from pipeline.common.errors import PipelineError
 from pipeline.download import DownloadParams, download
-from pipeline.errors import PipelineError
-
-BODY = b"\x1f\x8b" + bytes(range(256)) * 4096  # 1 MiB that begins as gzip does
-SHA256 = sha256(BODY).hexdigest()
-
-
-class Mirror(BaseHTTPRequestHandler):
-    """Serves BODY with Range support; a test replaces `answer` to misbehave."""
-
-    def do_GET(self):
-        self.server.asked.append(self.headers.get("Range"))
-        self.server.answer(self)
-
-    def log_message(self, *_):
-        pass
-
-    def send(self, status, body, **headers):
-        self.send_response(status)
-        for name, value in ({"Content-Length": len(body)} | headers).items():
-            self.send_header(name.replace("_", "-"), str(value))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def offset(self):
-        return int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1])
-
-
-def good(request, body=BODY):
-    start = request.offset()
-    if start >= len(body):
-        return request.send(416, b"")
-    return request.send(206, body[start:], Content_Range=f"bytes {start}-{len(body) - 1}/{len(body)}")
-
-
-@contextmanager
-def mirror(answer=good):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
-    server.answer, server.asked = answer, []
-    server.url = f"http://127.0.0.1:{server.server_port}/archive.tar.gz"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def params(*urls, **changes):
@@ -85,7 +38,7 @@ def leave_partial(target, content):
     partial(target).write_bytes(content)
 
 
-def test_the_file_arrives_whole_and_nothing_else_stays(target):
+def test_the_file_is_complete_and_no_other_file_stays(target):
     with mirror() as server:
         download(params(server.url), target)
     assert target.read_bytes() == BODY
@@ -98,7 +51,7 @@ def test_a_file_url_with_a_space_is_copied(target, tmp_path):
     assert target.read_bytes() == BODY
 
 
-def test_a_file_that_has_the_hash_is_not_fetched_again(target):
+def test_a_file_with_the_hash_is_not_downloaded_again(target):
     target.parent.mkdir()
     target.write_bytes(BODY)
     with mirror() as server:
@@ -106,7 +59,7 @@ def test_a_file_that_has_the_hash_is_not_fetched_again(target):
         assert server.asked == []
 
 
-def test_a_queued_experiment_takes_the_repositorys_own_archive(tmp_path, monkeypatch):
+def test_a_queued_experiment_copies_the_archive_of_the_repository(tmp_path, monkeypatch):
     for name in ("repository", "repository/tmp folder"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "repository"))  # as DVC sets it there
@@ -119,7 +72,7 @@ def test_a_queued_experiment_takes_the_repositorys_own_archive(tmp_path, monkeyp
     assert Path("data/a.tar.gz").read_bytes() == BODY
 
 
-def test_another_file_in_its_place_is_moved_aside_not_lost(target):
+def test_another_file_in_its_place_is_moved_aside(target):
     target.parent.mkdir()
     target.write_bytes(b"the user's own")
     with pytest.raises(PipelineError):
@@ -129,7 +82,7 @@ def test_another_file_in_its_place_is_moved_aside_not_lost(target):
     assert aside.exists()
 
 
-def test_a_file_that_was_moved_aside_comes_back(target):
+def test_a_file_that_was_moved_aside_is_moved_back(target):
     target.parent.mkdir()
     target.write_bytes(BODY)
     with pytest.raises(PipelineError):
@@ -140,7 +93,7 @@ def test_a_file_that_was_moved_aside_comes_back(target):
     assert target.read_bytes() == BODY
 
 
-def test_a_partial_download_goes_on_where_it_stopped(target):
+def test_a_partial_download_resumes_where_it_stopped(target):
     leave_partial(target, BODY[:1000])
     with mirror() as server:
         download(params(server.url), target)
@@ -156,7 +109,7 @@ def test_a_server_without_range_support_is_read_from_the_start(target):
 
 
 def cut(request):
-    """Announces everything behind the offset and hangs up after 100,000 bytes."""
+    """Announces all bytes after the offset, and closes the connection after 100,000."""
     start = request.offset()
     rest = BODY[start:]
     request.send_response(206)
@@ -166,7 +119,7 @@ def cut(request):
     request.wfile.write(rest[:100_000])
 
 
-def test_a_body_that_is_cut_goes_on_at_the_next_mirror_from_the_byte_reached(target):
+def test_a_cut_body_continues_at_the_next_mirror_from_the_byte_reached(target):
     with mirror(cut) as first, mirror() as second:
         download(params(first.url, second.url), target)
     assert first.asked == ["bytes=0-", "bytes=100000-"]
@@ -174,7 +127,7 @@ def test_a_body_that_is_cut_goes_on_at_the_next_mirror_from_the_byte_reached(tar
     assert target.read_bytes() == BODY
 
 
-def test_an_error_that_passes_is_waited_out(target):
+def test_a_temporary_error_is_followed_by_a_retry(target):
     answers = iter([lambda request: request.send(503, b"busy"), good])
     with mirror(lambda request: next(answers)(request)) as server:
         download(params(server.url), target)
@@ -215,15 +168,15 @@ def wrong_range(request):
         ),
         (lambda request: request.send(404, b""), "HTTP 404 Not Found"),
         (lambda request: request.send(500, b""), r"HTTP 500 Internal Server Error \(attempt 2 of 2\)"),
-        (lambda request: request.send(200, b"\n <!DOCTYPE html><p>Sign in"), "it sent no gzip archive, but "),
+        (lambda request: request.send(200, b"\n <!DOCTYPE html><p>Sign in"), "expected a gzip archive, received "),
         (cut, "the connection broke: .*bytes"),
         (longer, "the file's SHA-256 is"),
-        (endless_redirect, "it redirects in a circle"),
+        (endless_redirect, "endless redirects"),
         (stall, "the connection broke: .*timed out"),
-        (wrong_range, "asked for bytes 0-, it sent 'bytes 5-"),
+        (wrong_range, "requested bytes 0-, received 'bytes 5-"),
     ],
 )
-def test_a_bad_mirror_is_named_with_its_reason_and_the_ways_out(target, answer, reason):
+def test_a_failed_mirror_is_reported_with_its_reason_and_the_remedies(target, answer, reason):
     with mirror(answer) as server, pytest.raises(PipelineError) as refusal:
         download(params(server.url, patience=0.5 if answer is stall else 5.0), target)
     assert re.search(f"{re.escape(server.url)}: {reason}", str(refusal.value))
@@ -231,7 +184,7 @@ def test_a_bad_mirror_is_named_with_its_reason_and_the_ways_out(target, answer, 
     assert not target.exists()
 
 
-def test_each_mirror_that_failed_is_named(target, tmp_path):
+def test_each_failed_mirror_is_reported(target, tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         refused = f"http://127.0.0.1:{unused.getsockname()[1]}/a"
@@ -245,14 +198,14 @@ def test_each_mirror_that_failed_is_named(target, tmp_path):
     assert "Connection refused" in str(refusal.value)
 
 
-def test_the_answer_of_a_captive_portal_does_not_spoil_a_partial_download(target):
+def test_the_answer_of_a_captive_portal_does_not_change_a_partial_download(target):
     leave_partial(target, BODY[:1000])
     with mirror(lambda request: request.send(200, b'{"error": "sign in"}')) as server, pytest.raises(PipelineError):
         download(params(server.url), target)
     assert partial(target).read_bytes() == BODY[:1000]
 
 
-def test_a_wrong_mix_of_mirrors_is_tried_once_more_from_one_alone(target):
+def test_a_wrong_mix_of_mirrors_is_downloaded_again_from_one(target):
     leave_partial(target, b"?" * 1000)
     with mirror() as server:
         download(params(server.url), target)
@@ -260,7 +213,7 @@ def test_a_wrong_mix_of_mirrors_is_tried_once_more_from_one_alone(target):
     assert target.read_bytes() == BODY
 
 
-def test_a_partial_longer_than_the_file_is_started_anew(target):
+def test_a_partial_longer_than_the_file_is_downloaded_again(target):
     leave_partial(target, BODY + b"?")
     with mirror() as server:
         download(params(server.url), target)
@@ -280,7 +233,7 @@ def trickle(request):
         time.sleep(0.05)
 
 
-def test_a_slow_mirror_is_left_for_the_next_which_goes_on_from_there(target):
+def test_after_a_slow_mirror_the_next_one_continues(target):
     with mirror(trickle) as slow, mirror() as fast:
         download(params(slow.url, fast.url, minimum_speed=200_000, patience=0.5), target)
     assert len(slow.asked) == 1
@@ -288,7 +241,7 @@ def test_a_slow_mirror_is_left_for_the_next_which_goes_on_from_there(target):
     assert target.read_bytes() == BODY
 
 
-def test_a_fast_mirror_without_range_is_not_called_slow_while_known_bytes_come_again(target):
+def test_a_fast_mirror_without_range_is_not_slow_while_it_repeats_bytes(target):
     def steady(request):
         request.send_response(200)
         request.send_header("Content-Length", str(len(BODY)))
@@ -312,25 +265,26 @@ def test_the_last_mirror_may_be_slow(target, capsys):
     assert partial(target).stat().st_size == 60_000
 
 
-def test_a_write_that_fails_keeps_what_was_fetched_and_says_so(project, tmp_path):
-    """A limit on the file size stands for the full disk where nothing can be mounted."""
+def test_a_failed_write_keeps_the_partial_file_and_reports_it(project, tmp_path):
+    """A limit on the file size replaces a full disk if the test cannot mount one."""
     (tmp_path / "big.tar.gz").write_bytes(BODY)
     set_params(project, download={"urls": [(tmp_path / "big.tar.gz").as_uri()], "sha256": SHA256})
     target = tmp_path / "raw" / "archive.tar.gz"
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)); "
-    code = (
-        limit
-        + "from pipeline.params import run_stage; from pipeline.download import *; run_stage(download, DownloadParams)"
+    code = limit + "from pipeline.download import *; run_stage(download, DownloadParams)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"archive={target}"], cwd=project, capture_output=True, text=True
     )
-    done = subprocess.run([sys.executable, "-c", code, target], cwd=project, capture_output=True, text=True)
     assert done.returncode == 1
-    assert re.search(r"download: cannot write .*partial: File too large. Make room, then run `dvc repro`", done.stderr)
+    assert re.search(
+        r"download: cannot write .*partial: File too large. Free disk space, then run `dvc repro`", done.stderr
+    )
     assert [path.name for path in target.parent.iterdir()] == [f".{SHA256}.partial"]
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting a small tmpfs needs root on Linux")
-def test_a_full_disk_keeps_what_was_fetched_and_says_so(project, tmp_path):
+def test_a_full_disk_keeps_the_partial_file_and_is_reported(project, tmp_path):
     (tmp_path / "big.tar.gz").write_bytes(BODY)
     set_params(project, download={"urls": [(tmp_path / "big.tar.gz").as_uri()], "sha256": SHA256})
     small = tmp_path / "small"
@@ -338,16 +292,16 @@ def test_a_full_disk_keeps_what_was_fetched_and_says_so(project, tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", small], capture_output=True).returncode:
         pytest.skip("this container may not mount a tmpfs")
     try:
-        done = run(project, "pipeline.download", small / "archive.tar.gz")
+        done = run(project, "pipeline.download", f"archive={small}/archive.tar.gz")
         assert [path.name for path in small.iterdir()] == [f".{SHA256}.partial"]
     finally:
         subprocess.run(["umount", small], check=True)
     assert done.returncode == 1
-    assert re.search(r"cannot write .*: No space left on device. Make room, then run `dvc repro`", done.stderr)
+    assert re.search(r"cannot write .*: No space left on device. Free disk space, then run `dvc repro`", done.stderr)
     assert "Traceback" not in done.stderr
 
 
-def test_killed_in_the_middle_and_run_again_it_goes_on(project, target):
+def test_a_killed_download_resumes(project, target):
     release = threading.Event()
 
     def half_then_wait(request):
@@ -363,7 +317,7 @@ def test_killed_in_the_middle_and_run_again_it_goes_on(project, target):
 
     with mirror(half_then_wait) as server:
         set_params(project, download={"urls": [server.url], "sha256": SHA256, "patience": 30.0})
-        command = [sys.executable, "-m", "pipeline.download", str(target)]
+        command = [sys.executable, "-m", "pipeline.download", f"archive={target}"]
         process = subprocess.Popen(
             command, cwd=project, stdout=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(ROOT)}
         )
@@ -376,6 +330,6 @@ def test_killed_in_the_middle_and_run_again_it_goes_on(project, target):
         left = partial(target).stat().st_size
         assert left > 0
         assert not target.exists()
-        assert run(project, "pipeline.download", target).returncode == 0
+        assert run(project, "pipeline.download", f"archive={target}").returncode == 0
     assert server.asked == ["bytes=0-", f"bytes={left}-"]
     assert target.read_bytes() == BODY

@@ -1,58 +1,57 @@
-import csv
 import json
 
 import pytest
-from conftest import ROOT
 from PIL import Image
 
+from pipeline.common.files import read_csv
+from pipeline.data.splits import read_split
 from pipeline.evaluate import EvaluateParams, evaluate
-from pipeline.files import write_csv, write_json
-from pipeline.keras_file import save_model
-from pipeline.keras_start import start_keras
-from pipeline.models import NETWORKS
-from pipeline.splits import read_split
+
+OUTPUTS = {
+    "metrics": "e.json",
+    "headline": "h.json",
+    "per_class": "c.csv",
+    "predictions": "p.csv",
+    "reliability": "r.csv",
+    "plots": "plots",
+}
 
 
 @pytest.fixture
-def trained(splits, tmp_path, monkeypatch):
-    """Paths of what train leaves, made by hand: an untrained network."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.chdir(ROOT)
-    keras = start_keras()
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
-    figures = {"validation_accuracy": 0.25, "validation_loss": 2.0, "best_epoch": 1, "epochs": 2, "temperature": 2.0}
-    save_model(NETWORKS["basic"].build(10), tmp_path / "model.keras", figures)
-    write_json(tmp_path / "train.json", figures)
-    write_csv(tmp_path / "curves.csv", [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.5}])
+def inputs(trained_model, splits, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "sheet.png")
-    return [tmp_path / name for name in ("model.keras", "test.npz", "validate.json", "train.json", "curves.csv")]
+    return {
+        "model": trained_model,
+        "test_split": splits["test"],
+        "verdict": splits["verdict"],
+        "contact_sheet": tmp_path / "sheet.png",
+    }
 
 
 def outputs(folder):
-    return [folder / name for name in ("e.json", "c.csv", "p.csv", "r.csv", "pictures")]
+    return {name: folder / file for name, file in OUTPUTS.items()}
 
 
-def test_every_test_image_is_scored_once_and_the_same_figures_stand_in_mlflow(trained, splits, tmp_path):
-    out = tmp_path / "out"
-    evaluate(EvaluateParams(pictures=6), *trained, tmp_path / "sheet.png", *outputs(out))
-    figures, split = json.loads((out / "e.json").read_text()), read_split(splits["test"])
-    with (out / "p.csv").open() as file:
-        rows = list(csv.DictReader(file))
+def test_every_test_image_is_predicted_once_and_mlflow_has_the_same_metrics(inputs, tmp_path):
+    out = outputs(tmp_path / "out")
+    evaluate(EvaluateParams(pictures=6), **inputs, **out)
+    figures, split = json.loads(out["metrics"].read_text()), read_split(inputs["test_split"])
+    rows = read_csv(out["predictions"])
     assert [int(row["archive_index"]) for row in rows] == split.archive_index.tolist()
     assert [row["actual"] for row in rows] == split.class_names[split.labels].tolist()
     assert sum(row["actual"] == row["predicted"] for row in rows) == figures["accuracy"] * 100
-    assert sorted(path.name for path in (out / "pictures").iterdir()) == [
+    assert sorted(path.name for path in out["plots"].iterdir()) == [
         "confusion_matrix.png",
         "mistakes.png",
         "predictions.png",
         "reliability.png",
     ]
-    with (out / "r.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(out["reliability"])
     for name in ("without temperature", "with temperature"):
         assert sum(int(row["images"]) for row in rows if row["probabilities"] == name) == 100
     assert figures["calibration_error"] != figures["calibration_error_without_temperature"]
+    headline = json.loads(out["headline"].read_text())
+    assert headline == {name: figures[name] for name in ("accuracy", "macro_f1")}
     import mlflow
 
     client = mlflow.MlflowClient()
@@ -60,7 +59,7 @@ def test_every_test_image_is_scored_once_and_the_same_figures_stand_in_mlflow(tr
     assert run.data.metrics["test_accuracy"] == pytest.approx(figures["accuracy"])
     assert run.data.metrics["test_macro_f1"] == pytest.approx(figures["macro_f1"])
     assert {"c.csv", "p.csv"} <= {item.path for item in client.list_artifacts(run.info.run_id)}
-    # No training run was there: what train left on disk stands in the new one.
+    # The run of the training is lost: the new one is filled from the record in the model.
     assert "Opened after training" in run.data.tags["mlflow.note.content"]
     assert run.data.metrics["best_validation_accuracy"] == 0.25
     assert [metric.value for metric in client.get_metric_history(run.info.run_id, "loss")] == [2.0, 1.5]
@@ -73,10 +72,9 @@ def test_every_test_image_is_scored_once_and_the_same_figures_stand_in_mlflow(tr
     }
 
 
-def test_two_evaluations_write_the_same_bytes_into_one_run(trained, tmp_path):
+def test_two_evaluations_write_the_same_bytes_into_one_run(inputs, tmp_path):
     for name in ("a", "b"):
-        out = tmp_path / name
-        evaluate(EvaluateParams(pictures=6), *trained, tmp_path / "sheet.png", *outputs(out))
+        evaluate(EvaluateParams(pictures=6), **inputs, **outputs(tmp_path / name))
     first, second = ({path.name: path.read_bytes() for path in (tmp_path / name).rglob("*.*")} for name in ("a", "b"))
     assert first == second
     import mlflow

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, make_project, run, set_params
+from projects import ROOT, make_project, run, set_params
 
-from pipeline.files import sha256_of
-from pipeline.onnx_model import open_session, probabilities
-from pipeline.splits import read_split
+from pipeline.common.files import sha256_of
+from pipeline.data.splits import read_split
+from pipeline.onnx.session import open_session, predict_probabilities
 
 STAGES = ("download", "prepare", "validate", "train", "evaluate", "export")
 METRICS = {
@@ -38,6 +38,12 @@ METRICS = {
         "calibration_error",
     },
     "export": {"parity_images", "parity_max_abs_difference", "parity_argmax_disagreements", "bytes", "opset"},
+}
+HEADLINE = {
+    "train": ["validation_accuracy"],
+    "evaluate": ["accuracy", "macro_f1"],
+    "near_duplicates": ["accuracy_without_duplicates"],
+    "robustness": ["corrupted_accuracy"],
 }
 
 
@@ -78,7 +84,7 @@ def make(folder, *arguments):
 
 def as_clone(folder):
     """Make the project a git repository with DVC, as a clone is."""
-    for name in ("Makefile", "requirements.lock", ".gitignore", ".dvcignore"):
+    for name in ("Makefile", "requirements.lock", ".gitignore"):
         shutil.copy(ROOT / name, folder)
     for name in ("data", "models", "reports"):
         (folder / name).mkdir(exist_ok=True)
@@ -130,7 +136,8 @@ def test_the_log_is_quiet_and_tells_each_stages_result(finished):
         "export: models/model.onnx",
     ):
         assert line in log
-    assert not [word for word in ("Warning", "WARNING", "oneDNN", "cuInit", "I0000", "INFO", "it/s]") if word in log]
+    noise = ("Warning", "WARNING", "oneDNN", "cuInit", "I0000", "E0000", "NodeDef", "INFO", "it/s]")
+    assert not [word for word in noise if word in log]
 
 
 @on_finished
@@ -141,8 +148,8 @@ def test_every_output_holds_what_the_contract_says(finished):
     split = read_split(finished / "data/splits/test.npz")
     with (finished / "reports/predictions.csv").open() as file:
         predicted = [line.split(",")[2] for line in file][1:]
-    scores = probabilities(open_session(finished / "models/model.onnx"), split.images, 64)
-    assert split.class_names[scores.argmax(1)].tolist() == predicted
+    probabilities = predict_probabilities(open_session(finished / "models/model.onnx"), split.images, 64)
+    assert split.class_names[probabilities.argmax(1)].tolist() == predicted
     for picture in (
         "contact_sheet.png",
         "test/confusion_matrix.png",
@@ -175,6 +182,12 @@ def test_with_nothing_to_do_nothing_runs(finished):
     assert "Running stage" not in done.stdout
 
 
+def paths_of(folder, stage):
+    """The outputs of a stage, with its metrics."""
+    locked = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
+    return [out["path"] for out in locked[stage]["outs"]]
+
+
 @pytest.fixture
 def changed(finished):
     """Changes params.yaml for one test; afterwards `dvc repro` takes everything back from DVC's cache."""
@@ -192,7 +205,7 @@ def test_a_refused_data_set_stops_before_train_even_when_train_alone_is_asked_fo
     changed(validate={"channel_means": [0.9, 0.9, 0.9]})
     done = dvc(finished, "repro")
     assert done.returncode != 0
-    assert "The mean of red is this data set's." in done.stderr
+    assert "The mean of red matches section validate of params.yaml." in done.stderr
     assert "Traceback" not in done.stderr
     assert "Running stage 'train'" not in done.stdout
     assert json.loads((finished / "reports/metrics/validate.json").read_text())["success"] is False
@@ -209,7 +222,7 @@ def test_a_failed_training_leaves_no_model_and_all_else_as_it_was(finished, chan
     assert done.returncode != 0
     assert "train: the loss became" in done.stderr
     assert "Traceback" not in done.stderr
-    own = {"models/model.keras", "reports/metrics/train.json", "reports/plots/curves.csv"}
+    own = set(paths_of(finished, "train")) - {"reports/metrics/train_timing.json"}
     assert outputs(finished) == {name: sha256 for name, sha256 in before.items() if name not in own}
     assert set(runs) < set(query(finished, "select * from runs"))
     assert query(finished, "select status, count(*) from runs group by status") == [("FAILED", 1), ("FINISHED", 1)]
@@ -245,6 +258,7 @@ def test_make_evidence_ends_in_a_report_and_the_pipeline_alone_does_not_run_it(f
     assert done.returncode == 0, done.stderr
     for stage in ("near_duplicates", "slices", "suspect_labels", "robustness", "report"):
         assert f"{stage}: " in done.stdout
+    assert "NodeDef" not in done.stdout + done.stderr
     page = (folder / "reports/report.html").read_text()
     assert "Evidence for a classifier of generated" in page
     again = make(folder, "evidence")
@@ -254,6 +268,37 @@ def test_make_evidence_ends_in_a_report_and_the_pipeline_alone_does_not_run_it(f
     assert list(finished.glob(f"mlartifacts/{run_id}/artifacts/report.html"))
     metrics = dict(query(folder, "select key, value from latest_metrics"))
     assert {"robustness_kept_share", "near_duplicates_pairs", "suspect_labels_share"} <= metrics.keys()
+    assert headline_columns(folder) == sorted(name for names in HEADLINE.values() for name in names)
+    assert_experiments_fit_a_screen(folder)
+
+
+def headline_columns(folder):
+    """The columns of `dvc metrics show`."""
+    shown = json.loads(dvc(folder, "metrics", "show", "--json").stdout)[""]["data"]
+    return sorted(name for file in shown.values() for name in file.get("data", {}))
+
+
+def assert_experiments_fit_a_screen(folder):
+    """`dvc exp show --only-changed` has at most 160 columns, with every headline figure and the changed parameter."""
+    for command in ("add --all", "-c user.name=a -c user.email=a@example.com commit --quiet --message results"):
+        subprocess.run(["git", *command.split()], cwd=folder, check=True)
+    set_params(folder, train={"learning_rate": 0.01})
+    for file in folder.glob("reports/headline/*.json"):  # as another training would leave them
+        file.write_text(json.dumps({name: value / 2 for name, value in json.loads(file.read_text()).items()}))
+    table = dvc(folder, "exp", "show", "--only-changed").stdout.splitlines()
+    assert max(map(len, table)) <= 160
+    header = next(line for line in table if "Experiment" in line)
+    assert sorted(header.split()) == sorted(["Experiment", "Created", *headline_columns(folder), "train.learning_rate"])
+
+
+@on_finished
+def test_dvcs_tables_hold_the_headline_figures_only(finished):
+    assert headline_columns(finished) == sorted(HEADLINE["train"] + HEADLINE["evaluate"])
+    for name, keys in HEADLINE.items():
+        if (finished / f"reports/headline/{name}.json").exists():
+            headline = json.loads((finished / f"reports/headline/{name}.json").read_text())
+            figures = json.loads((finished / f"reports/metrics/{name}.json").read_text())
+            assert headline == {key: figures[key] for key in keys}
 
 
 @on_finished
@@ -261,7 +306,7 @@ def test_make_seeds_trains_each_seed_once_and_tells_the_spread(finished):
     before = outputs(finished)
     done = make(finished, "seeds", "N=2")
     assert done.returncode == 0, done.stderr
-    assert "seeds: 2 trainings that differ by their seed alone:" in done.stdout
+    assert "seeds: 2 trainings that differ only in their seed:" in done.stdout
     assert "\n  epoch 2/2 " in done.stdout
     first, second = list(csv.DictReader((finished / "reports/seeds.csv").open()))
     assert (first["seed"], second["seed"]) == ("0", "1")
@@ -288,6 +333,27 @@ def test_an_experiment_in_a_temporary_folder_is_recorded_in_the_repository(finis
     assert not list((finished / ".dvc/tmp/exps").rglob("mlflow.db"))
     epochs = f"select value from params where run_uuid = '{run_id}' and key = 'train.epochs'"
     assert query(finished, epochs) == [("3",)]
+
+
+@on_finished
+def test_compiled_files_do_not_run_a_stage_again(finished):
+    """Folders of code are dependencies: their __pycache__ must not count."""
+    compiled = finished / "pipeline/common/__pycache__/made_by_a_test.pyc"
+    compiled.parent.mkdir(exist_ok=True)
+    compiled.write_bytes(b"x")
+    assert "up to date" in dvc(finished, "repro").stdout
+    compiled.unlink()
+
+
+@on_finished
+def test_editing_a_library_runs_the_stages_that_import_it(finished):
+    edited = finished / "pipeline/evaluation/metrics.py"
+    before = edited.read_text()
+    edited.write_text(before + "# edited\n")
+    changed = dvc(finished, "status").stdout
+    edited.write_text(before)
+    assert "evaluate:" in changed
+    assert "train:" not in changed
 
 
 @on_finished
@@ -347,14 +413,15 @@ def test_two_pipelines_train_at_once_on_one_store(tmp_path, finished, splits):
     store, pair = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}, []
     for name in ("one", "two"):
         environment = os.environ | store | {"DVC_ROOT": str(tmp_path / name)}  # else one would wait for the other
-        out = [tmp_path / name / file for file in ("model.keras", "train.json", "timing.json", "curves.csv")]
-        files = [splits["train"], splits["validation"], splits["report"], *out]
-        command = [sys.executable, "-m", "pipeline.train", *map(str, files)]
+        inputs = {"train_split": "train", "validation_split": "validation", "verdict": "verdict"}
+        files = {argument: splits[key] for argument, key in inputs.items()}
+        files |= {each: tmp_path / name / each for each in ("metrics", "headline", "timing", "curves", "model")}
+        command = [sys.executable, "-m", "pipeline.train", *(f"{each}={path}" for each, path in files.items())]
         pair.append(subprocess.Popen(command, cwd=finished, env=environment, stdout=subprocess.DEVNULL))
     assert [process.wait() for process in pair] == [0, 0]
     assert query(tmp_path, "select status from runs") == [("FINISHED",), ("FINISHED",)]
     assert len(query(tmp_path, "select distinct experiment_id from runs")) == 1
-    assert np.array_equal(*((tmp_path / name / "model.keras").read_bytes() for name in ("one", "two")))
+    assert np.array_equal(*((tmp_path / name / "model").read_bytes() for name in ("one", "two")))
 
 
 def test_the_demo_runs_and_ends_with_a_table(tmp_path):
@@ -381,8 +448,8 @@ def make_demo(tmp_path):
     folder = tmp_path / "a demo"
     folder.mkdir()
     shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
-    for name in ("dvc.yaml", "params.yaml"):
-        (folder / name).write_text((ROOT / name).read_text())
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, folder)
     (folder / "pipeline").symlink_to(ROOT / "pipeline")
     (folder / "demo_small.py").write_text(
         "from pathlib import Path\n"

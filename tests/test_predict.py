@@ -1,4 +1,4 @@
-"""Image files of every kind against a model that tells colours apart."""
+"""Image files of every kind, classified by a model that recognizes colours."""
 
 import json
 import os
@@ -10,8 +10,8 @@ import zlib
 
 import numpy as np
 import pytest
-from conftest import ROOT, run
 from PIL import Image
+from projects import ROOT, run
 
 from pipeline.predict import read_image
 
@@ -32,7 +32,7 @@ def test_the_best_classes_come_first_with_their_probabilities(bundle, tmp_path):
 
 
 def test_json_is_an_object_per_file(bundle, tmp_path):
-    (tmp_path / "no.txt").write_text("no image")
+    (tmp_path / "no.txt").write_text("not an image")
     done = run(ROOT, "pipeline.predict", "--json", bundle, save(tmp_path / "a.png"), tmp_path / "no.txt")
     good, bad = map(json.loads, done.stdout.splitlines())
     assert (good["file"], [entry["class"] for entry in good["predictions"]]) == (
@@ -45,17 +45,18 @@ def test_json_is_an_object_per_file(bundle, tmp_path):
 
 
 def test_tensorflow_and_other_heavy_libraries_are_not_imported(bundle, tmp_path):
+    heavy = "tensorflow keras mlflow pandas onnx scipy sklearn matplotlib pydantic yaml psutil"
+    converters = "pipeline.onnx.convert pipeline.onnx.simplify pipeline.registry.store"
     code = (
         "import runpy, sys; runpy.run_module('pipeline.predict', run_name='__main__'); "
-        "print({name.split('.')[0] for name in sys.modules} & "
-        "{'tensorflow', 'keras', 'mlflow', 'pandas', 'onnx', 'scipy', 'sklearn', 'matplotlib', 'pydantic', 'yaml', 'psutil'})"
+        f"print(set(sys.modules) & set('{heavy} {converters}'.split()))"
     )
     command = [sys.executable, "-c", code, bundle, save(tmp_path / "a.png")]
     done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()"
 
 
-def test_what_is_no_image_is_left_out_and_the_others_are_done(bundle, tmp_path):
+def test_files_that_are_not_images_are_skipped_and_the_others_are_classified(bundle, tmp_path):
     folder = tmp_path / "pictures of mine"
     folder.mkdir()
     whole = save(folder / "whole.png", size=(100, 100))
@@ -66,16 +67,16 @@ def test_what_is_no_image_is_left_out_and_the_others_are_done(bundle, tmp_path):
     done = run(ROOT, "pipeline.predict", bundle, folder, tmp_path / "absent.png")
     assert done.returncode == 1
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == [f"{folder}/whole.png", f"{folder}/z.png"]
-    said = done.stderr.splitlines()
-    assert [line.split(": ")[1] for line in said[:-1]] == [
-        f"{folder}/empty.jpg is left out",
-        f"{folder}/truncated.png is left out",
-        f"{tmp_path}/absent.png is left out",
+    printed = done.stderr.splitlines()
+    assert [line.split(": ")[1] for line in printed[:-1]] == [
+        f"{folder}/empty.jpg is skipped",
+        f"{folder}/truncated.png is skipped",
+        f"{tmp_path}/absent.png is skipped",
     ]
-    assert said[-1] == "predict: 3 of the files could not be read as images; all others are done."
+    assert printed[-1] == "predict: 3 of the files could not be read as images; all others are classified."
 
 
-def test_many_files_are_done_in_batches(bundle, tmp_path):
+def test_many_files_are_classified_in_batches(bundle, tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()
     for number in range(150):
@@ -84,7 +85,7 @@ def test_many_files_are_done_in_batches(bundle, tmp_path):
     assert [line.split(": ")[1].split()[0] for line in lines] == ["red"] * 149 + ["green"]
 
 
-def test_a_terminal_shows_a_bar_while_many_files_are_done(bundle, tmp_path):
+def test_a_terminal_shows_a_progress_bar_for_many_files(bundle, tmp_path):
     paths = [save(tmp_path / f"{number}.png") for number in range(70)]
     reader, terminal = os.openpty()
     command = [sys.executable, "-m", "pipeline.predict", *map(str, [bundle, *paths])]
@@ -96,23 +97,23 @@ def test_a_terminal_shows_a_bar_while_many_files_are_done(bundle, tmp_path):
     assert shown.endswith(f"[{'#' * 30}] 70/70\r\n")
 
 
-def test_a_folder_without_files_is_left_out_and_the_others_are_done(bundle, tmp_path):
+def test_a_folder_without_files_is_skipped_and_the_others_are_classified(bundle, tmp_path):
     (tmp_path / "empty/.hidden").mkdir(parents=True)
     save(tmp_path / "empty/.hidden/a.png")
     done = run(ROOT, "pipeline.predict", bundle, tmp_path / "empty", save(tmp_path / "a.png"))
     assert done.returncode == 1
     assert done.stdout.startswith(f"{tmp_path}/a.png: red")
-    assert f"predict: {tmp_path}/empty is left out: [Errno 21] Is a directory" in done.stderr
+    assert f"predict: {tmp_path}/empty is skipped: [Errno 21] Is a directory" in done.stderr
 
 
-def test_a_name_that_is_no_text_is_shown_escaped(bundle, tmp_path):
+def test_a_file_name_that_is_not_valid_text_is_escaped(bundle, tmp_path):
     save(tmp_path / "a.png").rename(tmp_path / os.fsdecode(b"\xff.png"))
     done = run(ROOT, "pipeline.predict", bundle, tmp_path, PYTHONIOENCODING="utf-8:strict")
     assert "/\\udcff.png: red 9" in done.stdout
     assert "Traceback" not in done.stderr
 
 
-def test_a_reader_that_leaves_early_ends_it_in_silence(bundle, tmp_path):
+def test_a_closed_pipe_ends_the_command_without_an_error(bundle, tmp_path):
     picture = save(tmp_path / "a.png")
     command = f"'{sys.executable}' -m pipeline.predict {bundle} $(yes {picture} | head -1000) | head -1"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
@@ -126,14 +127,14 @@ def test_32_bit_numbers_are_refused(tmp_path, mode):
         read_image(tmp_path / "deep.tif")
 
 
-def test_a_swapped_model_is_refused(bundle, tmp_path):
+def test_another_model_file_is_refused(bundle, tmp_path):
     shutil.copy(ROOT / "README.md", bundle / "model.onnx")
     done = run(ROOT, "pipeline.predict", bundle, save(tmp_path / "a.png"))
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
-    assert "model.onnx is not the file of the manifest" in done.stderr
+    assert "model.onnx is not the file in the manifest" in done.stderr
 
 
-def test_the_square_in_the_middle_is_averaged(tmp_path):
+def test_the_square_in_the_middle_is_resized_by_averaging(tmp_path):
     wide = np.zeros((64, 200, 3), np.uint8)
     wide[:, 68:132] = np.random.default_rng(0).integers(0, 256, (64, 64, 3))
     Image.fromarray(wide).save(tmp_path / "wide.png")
@@ -141,7 +142,7 @@ def test_the_square_in_the_middle_is_averaged(tmp_path):
     np.testing.assert_allclose(read_image(tmp_path / "wide.png"), means, atol=1)
 
 
-def test_an_image_of_the_networks_size_stays_as_it_is(tmp_path):
+def test_an_image_of_the_networks_size_does_not_change(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "same.png")
     np.testing.assert_array_equal(read_image(tmp_path / "same.png"), pixels)
@@ -152,7 +153,7 @@ def test_a_small_image_is_enlarged(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "CMYK"])
-def test_every_mode_becomes_rgb(tmp_path, mode):
+def test_every_mode_is_converted_to_rgb(tmp_path, mode):
     suffix = "tif" if mode == "CMYK" else "png"
     image = read_image(save(tmp_path / f"white.{suffix}", WHITE, mode=mode))
     assert (image.dtype, image.shape, image.min()) == (np.uint8, (32, 32, 3), 255)
@@ -163,16 +164,16 @@ def test_16_bits_are_scaled_down(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), 0x80)
 
 
-def test_transparency_is_laid_on_white(tmp_path):
+def test_transparency_becomes_white(tmp_path):
     Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     np.testing.assert_array_equal(read_image(tmp_path / "clear.png"), 255)
 
 
-def test_an_image_is_turned_upright_by_its_exif_orientation(tmp_path):
+def test_an_image_is_rotated_by_its_exif_orientation(tmp_path):
     picture = Image.new("RGB", (32, 32), RED)
     picture.paste(GREEN, (0, 0, 16, 32))  # green left, red right
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned clockwise by a quarter
+    exif[0x0112] = 6  # to be shown rotated clockwise by 90 degrees
     picture.save(tmp_path / "turned.png", exif=exif)
     upright = read_image(tmp_path / "turned.png")
     assert (upright[4, 16].tolist(), upright[28, 16].tolist()) == (list(GREEN), list(RED))
@@ -182,7 +183,7 @@ def chunk(name, content):
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-@pytest.mark.parametrize("side", [30_000, 12_000])  # above Pillow's error, and above its mere warning
+@pytest.mark.parametrize("side", [30_000, 12_000])  # above the limit of Pillow's error, and of its warning
 def test_a_decompression_bomb_is_refused_before_it_is_opened(bundle, tmp_path, side):
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     bomb = tmp_path / "bomb.png"
@@ -191,4 +192,4 @@ def test_a_decompression_bomb_is_refused_before_it_is_opened(bundle, tmp_path, s
     )
     done = run(ROOT, "pipeline.predict", bundle, bomb)
     assert done.returncode == 1
-    assert f"{bomb} is left out: Image size ({side * side} pixels) exceeds limit" in done.stderr
+    assert f"{bomb} is skipped: Image size ({side * side} pixels) exceeds limit" in done.stderr

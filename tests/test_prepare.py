@@ -3,19 +3,26 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import run, set_params
+from projects import run, set_params, words
 
-from pipeline.cifar10 import read_archive
-from pipeline.errors import PipelineError
+from pipeline.common.errors import PipelineError
+from pipeline.data.cifar10 import read_archive
+from pipeline.data.splits import read_split
 from pipeline.prepare import PrepareParams, choose_validation, prepare
-from pipeline.splits import read_split
+
+OUTPUTS = {
+    "train_split": "train.npz",
+    "validation_split": "validation.npz",
+    "test_split": "test.npz",
+    "contact_sheet": "sheet.png",
+}
 
 
 def paths(folder):
-    return [folder / name for name in ("train.npz", "validation.npz", "test.npz", "sheet.png")]
+    return [folder / name for name in OUTPUTS.values()]
 
 
-def test_every_image_is_in_one_split_with_its_place_in_the_archive(archive, tmp_path):
+def test_every_image_is_in_one_split_with_its_index_in_the_archive(archive, tmp_path):
     prepare(PrepareParams(validation_images=50, seed=0), archive, *paths(tmp_path))
     train, validation, test = map(read_split, paths(tmp_path)[:3])
     data = read_archive(archive)
@@ -48,24 +55,23 @@ def test_classes_are_held_back_in_proportion():
 @pytest.mark.parametrize("number", [2, 9, 10, 11])
 def test_a_class_without_training_or_validation_images_is_refused(number):
     labels = np.repeat(np.array([0, 1, 2], np.uint8), (3, 4, 3))
-    with pytest.raises(PipelineError, match=rf"prepare.validation_images is {number}: .*3 to 4 each.*dvc repro"):
+    with pytest.raises(PipelineError, match=rf"prepare.validation_images is {number}, but .*3 to 4 each.*dvc repro"):
         choose_validation(labels, 3, PrepareParams(validation_images=number, seed=0))
 
 
 def test_an_archive_without_images_of_a_class_is_refused():
     labels = np.array([0, 0, 2, 2], np.uint8)
-    with pytest.raises(PipelineError, match=r"hold no image of class 1, of 3 classes.*download.urls.*dvc repro"):
+    with pytest.raises(
+        PipelineError, match=r"contain no image of class 1, but batches.meta names 3 classes.*download.urls.*dvc repro"
+    ):
         choose_validation(labels, 3, PrepareParams(validation_images=2, seed=0))
 
 
 def test_a_disk_that_fills_up_leaves_no_file(project, archive):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)); "
-    code = (
-        limit
-        + "from pipeline.params import run_stage; from pipeline.prepare import *; run_stage(prepare, PrepareParams)"
-    )
-    outputs = ["train.npz", "validation.npz", "test.npz", "sheet.png"]
-    done = subprocess.run([sys.executable, "-c", code, archive, *outputs], cwd=project, capture_output=True, text=True)
+    code = limit + "from pipeline.prepare import *; run_stage(prepare, PrepareParams)"
+    command = [sys.executable, "-c", code, *words({"archive": archive} | OUTPUTS)]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert "File too large" in done.stderr
     assert not list(project.glob("*.npz")) + list(project.glob("*.png")) + list(project.glob(".partial*"))
@@ -73,7 +79,7 @@ def test_a_disk_that_fills_up_leaves_no_file(project, archive):
 
 def test_a_failed_prepare_leaves_no_file(project, archive):
     set_params(project, prepare={"validation_images": 499})
-    done = run(project, "pipeline.prepare", archive, "train.npz", "validation.npz", "test.npz", "sheet.png")
+    done = run(project, "pipeline.prepare", *words({"archive": archive} | OUTPUTS))
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert "prepare.validation_images is 499" in done.stderr
     assert not list(project.glob("*.npz")) + list(project.glob(".partial*"))

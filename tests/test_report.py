@@ -1,35 +1,39 @@
-"""The report on figures made by hand, read by a real browser where there is one."""
+"""The report on made-up figures, also shown by a real browser if there is one."""
 
 import json
 import re
 import shutil
 import subprocess
-import sys
 from html import escape
 
+import mlflow
 import pytest
-from conftest import ROOT, set_params
+import yaml
+from mlflow.exceptions import MlflowException
 from PIL import Image
+from projects import ROOT, run, set_params
+from stores import empty_store
 
-from pipeline.files import sha256_of, write_csv, write_json
-from pipeline.keras_file import save_model
-from pipeline.keras_start import start_keras
-from pipeline.models import NETWORKS
-from pipeline.report import report
-from pipeline.tracking import connect
+from pipeline.common.errors import PipelineError
+from pipeline.common.files import sha256_of, write_csv, write_json
+from pipeline.models.keras_backend import start_keras
+from pipeline.models.networks import NETWORKS
+from pipeline.models.saving import TrainingRecord, save_model
+from pipeline.report import PNG_NAMES, report
+from pipeline.tracking.store import connect
 
 INTERVAL = {"accuracy": 0.85, "accuracy_low": 0.84, "accuracy_high": 0.86}
-METRICS = {
-    "validate": {"archive_sha256": "ab" * 32, "splits_sha256": "cd" * 32, "images": 600, "expectations": 23},
+DATA = {"archive_sha256": "ab" * 32, "splits_sha256": "cd" * 32}
+FIGURES = {
+    "validate": DATA | {"success": True, "splits": {}, "images": 600, "expectations": 23},
     "drift": {"compared": True, "reference": "older images", "expectations": 18},
     "train": {"best_epoch": 2, "epochs": 2, "validation_accuracy": 0.86, "temperature": 0.7, "validation_loss": 0.5},
     "evaluate": INTERVAL
     | {"images": 100, "top3_accuracy": 0.97, "macro_f1": 0.8, "calibration_error": 0.012}
     | {"calibration_error_without_temperature": 0.09},
-    "export": {"opset": 14},
-    "near_duplicates": INTERVAL | {"pairs": 3, "test_images_with_twin": 2, "training_pairs": 1},
+    "near_duplicates": INTERVAL | {"pairs": 3, "test_images_with_duplicate": 2, "training_pairs": 1},
     "suspect_labels": {"images": 500, "suspects": 1, "share": 0.002},
-    "robustness": {"accuracy": 0.85, "mean_corrupted_accuracy": 0.6},
+    "robustness": {"accuracy": 0.85, "corrupted_accuracy": 0.6},
 }
 TABLES = {
     "curves": [
@@ -37,150 +41,225 @@ TABLES = {
         for epoch in (1, 2)
     ],
     "per_class": [{"class_name": "<cat>", "precision": 0.5, "recall": 0.25, "f1": 0.75, "images": 10}],
-    "robustness": [
+    "near_duplicates_table": [{"test_index": 1, "train_index": 2, "score": 0.9}],
+    "training_duplicates_table": [{"train_index": 1, "other_train_index": 2, "score": 0.9}],
+    "suspect_labels_table": [{"archive_index": 7, "label": "cat", "suggested": "dog", "source": "validation"}],
+    "slices_table": [{"slice": "brightness", "images": 10} | INTERVAL],
+    "robustness_table": [
         {"corruption": kind, "strength": strength} | INTERVAL
         for kind, strength in (("none", 0), ("blur", 1), ("blur", 2), ("noise", 1), ("noise", 2))
     ],
-    "suspect_labels": [{"archive_index": 7, "label": "cat", "suggested": "dog", "source": "validation"}],
 }
-PICTURES = (
-    "contact_sheet",
-    "near_duplicates",
-    "suspect_labels",
-    "confusion_matrix",
-    "reliability",
-    "slices",
-    "robustness",
-    "corruptions",
-    "mistakes",
-)
 
 
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory):
-    """A network that has learnt nothing, with the figures of METRICS."""
+    """An untrained network with a training record."""
     path = tmp_path_factory.mktemp("model") / "model.keras"
     start_keras()
-    save_model(NETWORKS["basic"].build(3), path, METRICS["train"])
+    epochs = [{name: float(value) for name, value in row.items()} for row in TABLES["curves"]]
+    record = TrainingRecord(FIGURES["train"], DATA, {"download.name": "CIFAR-10", "train.epochs": 2}, epochs)
+    save_model(NETWORKS["basic"].build(3), path, record)
     return path
 
 
 @pytest.fixture
 def inputs(model_file, tmp_path, monkeypatch):
-    """The files of the stages before, in a folder that is the working directory, and a model."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    """The arguments of the stage, in a folder that is the working directory."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_store(tmp_path / "mlflow.db"))
     shutil.copy(ROOT / "params.yaml", tmp_path)
     set_params(tmp_path, download={"name": "painted <images>"})
     monkeypatch.chdir(tmp_path)
     shutil.copy(model_file, tmp_path)
-    for name, content in METRICS.items():
-        write_json(tmp_path / f"{name}.json", content)
+    paths = {"model": tmp_path / "model.keras"}
+    for name, content in FIGURES.items():
+        write_json(paths.setdefault(name, tmp_path / f"{name}.json"), content)
     for name, rows in TABLES.items():
-        write_csv(tmp_path / f"{name}.csv", rows)
-    for name in PICTURES:
-        Image.new("RGB", (1346, 200), "red").save(tmp_path / f"{name}.png")
-    found = [path for ending in ("json", "csv", "png") for path in sorted(tmp_path.glob(f"*.{ending}"))]
-    return tmp_path / "model.keras", found, tmp_path / "report.html"
+        write_csv(paths.setdefault(name, tmp_path / f"{name}.csv"), rows)
+    for name in PNG_NAMES:
+        Image.new("RGB", (1346, 200), "red").save(paths.setdefault(name, tmp_path / f"{name}.png"))
+    return paths | {"page": tmp_path / "report.html"}
 
 
-def test_it_holds_the_figures_and_needs_no_other_file(inputs):
-    report(*inputs)
-    text = inputs[2].read_text()
-    for shown in (
+def test_it_contains_the_figures_and_needs_no_other_file(inputs):
+    report(**inputs)
+    text = inputs["page"].read_text()
+    for expected in (
         "Evidence for a classifier of painted &lt;images&gt;",
         "85.0 % (84.0 to 86.0)",
-        "without near duplicates",
-        "none measured",
-        "fitted on validation. The expected calibration error on test is 1.2 %; it would be 9.0 % without.",
+        "accuracy without near duplicates",
+        "not measured",
+        "fitted on validation images. The expected calibration error on test images is 1.2 % with it and 9.0 % without it.",
         "&lt;cat&gt;",
-        "older images: all 18 expectations on drift met",
-        "<th>strength 2</th>",
+        "older images: all 18 expectations on drift are met",
+        "<th>severity 2</th>",
         "ab" * 32,
     ):
-        assert shown in text
-    assert text.count("data:image/png;base64,") == len(PICTURES)
+        assert expected in " ".join(text.split())
+    assert text.count("data:image/png;base64,") == len(PNG_NAMES)
+    assert text.count("<svg") == 1
     assert not re.search(r'(src|href)="(?!data:|#)', text)
     assert "<script" not in text
 
 
+def test_it_has_a_section_for_each_kind_of_evidence(inputs):
+    report(**inputs)
+    assert re.findall(r"<h2>(.*)</h2>", inputs["page"].read_text()) == [
+        "Data",
+        "Near duplicates",
+        "Suspect labels",
+        "Training",
+        "Test metrics",
+        "Calibration",
+        "Accuracy by image property",
+        "Accuracy on corrupted images",
+        "Most confident mistakes",
+        "Versions of data and model",
+    ]
+
+
 def test_two_reports_are_the_same_bytes(inputs):
-    report(*inputs)
-    first = sha256_of(inputs[2])
-    report(*inputs)
-    assert sha256_of(inputs[2]) == first
+    report(**inputs)
+    first = sha256_of(inputs["page"])
+    report(**inputs)
+    assert sha256_of(inputs["page"]) == first
 
 
-def test_it_stands_in_the_models_run_with_the_evidence(inputs):
-    mlflow = connect()
-    with mlflow.start_run(tags={"model_sha256": sha256_of(inputs[0])}) as trained:
+def test_without_suspects_there_is_no_table_of_them(inputs):
+    write_csv(inputs["suspect_labels_table"], [], list(TABLES["suspect_labels_table"][0]))
+    report(**inputs)
+    assert "<th>predicted class</th>" not in inputs["page"].read_text()
+
+
+def test_it_is_logged_to_the_models_run_with_the_evidence(inputs):
+    client = connect()
+    with mlflow.start_run(tags={"model_sha256": sha256_of(inputs["model"])}) as trained:
         pass
-    report(*inputs)
-    client = mlflow.MlflowClient()
+    report(**inputs)
     assert "report.html" in {item.path for item in client.list_artifacts(trained.info.run_id)}
     evidence = {item.path for item in client.list_artifacts(trained.info.run_id, "evidence")}
-    assert {"evidence/near_duplicates.png", "evidence/robustness.csv"} <= evidence
-    run = client.get_run(trained.info.run_id)
-    assert (run.info.status, run.data.metrics["robustness_mean_corrupted_accuracy"]) == ("FINISHED", 0.6)
+    assert evidence == {f"evidence/{path.name}" for path in inputs.values() if path.suffix in (".csv", ".png")}
+    logged = client.get_run(trained.info.run_id)
+    assert (logged.info.status, logged.data.metrics["robustness_corrupted_accuracy"]) == ("FINISHED", 0.6)
 
 
-def test_a_store_that_has_not_seen_the_model_gets_its_run_whole(inputs):
-    """Else export would find a run that can never compete."""
-    report(*inputs)
-    client = connect().MlflowClient()
-    (run,) = client.search_runs([client.get_experiment_by_name("cifar10").experiment_id])
-    assert run.data.metrics["best_validation_accuracy"] == 0.86
-    assert (run.data.tags["archive_sha256"], run.data.tags["model"]) == ("ab" * 32, "basic")
+def test_a_store_that_does_not_have_the_models_run_gets_a_complete_one(inputs):
+    """Without its validation accuracy the model could never be promoted."""
+    report(**inputs)
+    client = connect()
+    (restored,) = client.search_runs([client.get_experiment_by_name("cifar10").experiment_id])
+    assert restored.data.metrics["best_validation_accuracy"] == 0.86
+    assert (restored.data.tags["archive_sha256"], restored.data.tags["model"]) == ("ab" * 32, "basic")
 
 
-def test_where_the_store_fails_no_report_is_left(inputs):
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.report", *map(str, [inputs[0], *inputs[1], inputs[2]])],
-        capture_output=True,
-        text=True,
-        env={
-            "PYTHONPATH": str(ROOT),
-            "PATH": "",
-            "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
-            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-        },
-    )
+def run_report(inputs, **environment):
+    """The stage as a command, with PATH empty, so without git."""
+    words = [f"{name}={path}" for name, path in inputs.items()]
+    return run(inputs["page"].parent, "pipeline.report", *words, PYTHONPATH=str(ROOT), PATH="", **environment)
+
+
+def test_if_the_store_fails_no_report_is_left(inputs):
+    store = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    done = run_report(inputs, **store)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert "report: cannot record in the MLflow store http://127.0.0.1:9" in done.stderr
-    assert not inputs[2].exists()
+    assert not inputs["page"].exists()
 
 
-def test_a_damaged_figure_is_told_and_no_report_is_left(inputs):
-    inputs[1][0].write_text("{")
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.report", *map(str, [inputs[0], *inputs[1], inputs[2]])],
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-    )
+def test_if_the_store_fails_after_the_page_was_written_no_report_is_left(inputs, monkeypatch):
+    def fail(*_):
+        assert inputs["page"].exists()
+        raise MlflowException("the disk is full")
+
+    monkeypatch.setattr("mlflow.log_artifact", fail)
+    with pytest.raises(PipelineError, match=r"cannot record in the MLflow store.*the disk is full"):
+        report(**inputs)
+    assert not inputs["page"].exists()
+
+
+def test_a_damaged_file_is_one_message_and_leaves_no_report(inputs):
+    inputs["drift"].write_text("{")
+    done = run_report(inputs)
     assert done.returncode == 1
     assert "report: " in done.stderr
-    assert "is damaged" in done.stderr
+    assert "drift.json is damaged" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not inputs[2].exists()
+    assert not inputs["page"].exists()
+
+
+SWAPPED = [
+    ("near_duplicates_table", "training_duplicates_table", "no columns test_index"),
+    ("curves", "per_class", "no columns epoch, accuracy, loss, validation_accuracy, validation_loss"),
+    ("slices_table", "robustness_table", "no columns slice, images"),
+    ("suspect_labels_table", "slices_table", "no columns archive_index, label, suggested, source"),
+    ("train", "evaluate", "no keys best_epoch, epochs, validation_accuracy, temperature"),
+    ("near_duplicates", "robustness", "no keys pairs, test_images_with_duplicate, training_pairs"),
+    ("drift", "suspect_labels", "no keys compared"),
+    ("validate", "drift", "no keys images, archive_sha256"),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "message"), SWAPPED, ids=[f"{one}-{other}" for one, other, _ in SWAPPED])
+def test_two_swapped_files_are_refused(inputs, one, other, message):
+    swapped = inputs | {one: inputs[other], other: inputs[one]}
+    with pytest.raises(
+        PipelineError, match=rf"the argument {one} is \S*/{inputs[other].name}, which has {message}\. `make"
+    ):
+        report(**swapped)
+    assert not inputs["page"].exists()
+
+
+def test_an_empty_table_is_refused(inputs):
+    inputs["curves"].write_text("")
+    with pytest.raises(PipelineError, match=r"the argument curves is .*, which has no columns epoch, accuracy"):
+        report(**inputs)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mistakes": None}, {"mistakes": "curves"}, {"curves": "mistakes"}, {"drift": None}, {"other": "mistakes"}],
+)
+def test_missing_and_unknown_arguments_and_other_types_of_file_are_refused(inputs, change):
+    changed = inputs | {name: inputs.get(source) for name, source in change.items()}
+    given = {name: path for name, path in changed.items() if path}
+    with pytest.raises(PipelineError, match=f"or files of another type: {', '.join(change)}. `make evidence`"):
+        report(**given)
+
+
+def test_data_that_failed_validation_gets_no_report(inputs):
+    write_json(inputs["validate"], FIGURES["validate"] | {"success": False})
+    with pytest.raises(PipelineError, match="the data failed validation"):
+        report(**inputs)
+
+
+def test_a_model_of_other_splits_is_refused(inputs):
+    write_json(inputs["validate"], FIGURES["validate"] | {"splits_sha256": "ef" * 32})
+    with pytest.raises(PipelineError, match="was trained on other splits"):
+        report(**inputs)
+
+
+def test_the_arguments_are_those_of_evidence_dvc_yaml(inputs):
+    command = yaml.safe_load((ROOT / "evidence/dvc.yaml").read_text())["stages"]["report"]["cmd"]
+    assert {word.split("=")[0] for word in command.split()[3:]} == inputs.keys()
 
 
 MEASURE = """<script>addEventListener('load', () => {
   const sizes = [...document.querySelectorAll('p, td, th, figcaption, a')].map(e => parseFloat(getComputedStyle(e).fontSize));
   const narrowest = Math.min(...[...document.images].map(i => i.clientWidth));
   parent.document.title = JSON.stringify({
-    pictures: document.images.length, loaded: [...document.images].filter(i => i.complete && i.naturalWidth).length,
+    images: document.images.length, loaded: [...document.images].filter(i => i.complete && i.naturalWidth).length,
     overflow: document.documentElement.scrollWidth - innerWidth, width: innerWidth, smallest: Math.min(...sizes), narrowest})
 })</script>"""
 
 
 @pytest.mark.parametrize("width", [1280, 400])
-def test_a_browser_shows_it_without_errors_and_without_scrolling_aside(inputs, width, tmp_path):
+def test_a_browser_shows_it_without_errors_and_without_horizontal_scrolling(inputs, width, tmp_path):
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
-        pytest.skip("no Chromium here: install Debian's package chromium")
-    report(*inputs)
-    page = tmp_path / "frame.html"  # since no window of Chromium is narrower than 500 pixels
-    content = escape(inputs[2].read_text().replace("</body>", MEASURE + "</body>"))
+        pytest.skip("Chromium is not installed: install Debian's package chromium")
+    report(**inputs)
+    page = tmp_path / "frame.html"  # because Chromium's windows are at least 500 pixels wide
+    content = escape(inputs["page"].read_text().replace("</body>", MEASURE + "</body>"))
     page.write_text(
         f'<title></title><iframe width="{width}" height="2000" frameborder="0" srcdoc="{content}"></iframe>'
     )
@@ -192,9 +271,9 @@ def test_a_browser_shows_it_without_errors_and_without_scrolling_aside(inputs, w
         timeout=120,
     )
     found = json.loads(re.search(r"<title>(.*?)</title>", done.stdout)[1])
-    assert (found["pictures"], found["loaded"]) == (len(PICTURES), len(PICTURES))
+    assert (found["images"], found["loaded"]) == (len(PNG_NAMES), len(PNG_NAMES))
     assert found["overflow"] <= 0
     assert found["width"] == width
     assert found["smallest"] >= 14
-    assert found["narrowest"] >= 640  # letters in pictures would be too small
+    assert found["narrowest"] >= 640  # letters in plots would be too small
     assert "CONSOLE" not in done.stderr

@@ -1,55 +1,127 @@
-"""dvc.yaml against the code: DVC follows no imports (treeverse/dvc #9195), so a forgotten dependency goes unseen."""
+"""The structure: dvc.yaml against the code (DVC does not follow imports, treeverse/dvc #9195), and imports among modules."""
 
 import ast
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from projects import ROOT
 
-from pipeline.check_params import SECTIONS
+from pipeline.check_params import section_classes
+from pipeline.common.params import named_paths
+from pipeline.training.checkpoint import imported_files
 
 DEFAULT = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 EVIDENCE = yaml.safe_load((ROOT / "evidence/dvc.yaml").read_text())["stages"]
 STAGES = DEFAULT | EVIDENCE
+EXACT = ("train", "suspect_labels")  # they take minutes: nothing that they do not import may run them again
+PACKAGE = ROOT / "pipeline"
+FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+COMMANDS = [file for file in FILES if "/" not in file]
+LIBRARIES = [file for file in FILES if "/" in file]
 
 
-def imported(module, seen=None):
-    """Files of the project's modules that `module` imports, itself included, however deep."""
-    seen = set() if seen is None else seen
-    path = f"pipeline/{module}.py"
-    if path in seen:
-        return seen
-    seen.add(path)
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "pipeline":
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pipeline."):
-            names = [node.module.removeprefix("pipeline.")]
-        else:
-            names = []
-        for name in names:
-            imported(name, seen)
-    return seen
+def imports(file):
+    """The project's files that a file imports itself, also inside functions and for type checkers."""
+    found = set()
+    for node in ast.walk(ast.parse((PACKAGE / file).read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "pipeline":
+            folder = "/".join(node.module.split(".")[1:])
+            names = [f"{folder}.py", *(f"{folder}/{alias.name}.py".lstrip("/") for alias in node.names)]
+            found |= {name for name in names if name in FILES}
+    return found
+
+
+def closure(file):
+    """The file and everything of the project that it imports, directly or not."""
+    found, waiting = set(), [file]
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += imports(file)
+    return found
+
+
+def code_deps(stage):
+    return [dep.removeprefix("pipeline/") for dep in STAGES[stage]["deps"] if dep.startswith("pipeline/")]
+
+
+def expanded(stage):
+    """The Python files that DVC hashes for a stage: those named, and those in the folders named."""
+    return {file for file in FILES for dep in code_deps(stage) if file == dep or file.startswith(f"{dep}/")}
 
 
 def paths(entries):
     return [path for entry in entries for path in (entry if isinstance(entry, dict) else [entry])]
 
 
+def written(stage):
+    return set(paths(STAGES[stage].get("outs", [])) + paths(STAGES[stage].get("metrics", [])))
+
+
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_every_module_it_imports_and_no_other(stage):
-    modules = {path for path in STAGES[stage]["deps"] if path.startswith("pipeline/")}
-    assert modules == imported(stage)
+def test_a_stage_depends_on_everything_it_imports(stage):
+    assert closure(f"{stage}.py") - expanded(stage) == set()
 
 
-def test_modules_import_each_other_by_from_pipeline_alone():
-    """The walk above follows no other way of importing."""
-    for path in (ROOT / "pipeline").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            assert not (
-                isinstance(node, ast.Import) and [name for name in node.names if name.name.startswith("pipeline")]
-            )
-            assert not (isinstance(node, ast.ImportFrom) and node.level)
+@pytest.mark.parametrize("stage", EXACT)
+def test_a_long_stage_depends_on_nothing_else(stage):
+    assert expanded(stage) == closure(f"{stage}.py")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_code_dependencies_exist_and_none_is_named_twice(stage):
+    deps = code_deps(stage)
+    assert all((PACKAGE / dep).exists() for dep in deps)
+    assert not [dep for dep in deps for other in deps if dep.startswith(f"{other}/")]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_templates_of_its_libraries(stage):
+    others = {path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    for path in others:
+        folder = path.parent.relative_to(PACKAGE).as_posix()
+        if any(file.startswith(f"{folder}/") for file in closure(f"{stage}.py")):
+            assert folder in code_deps(stage), path
+
+
+def test_the_code_dependencies_are_few_lines():
+    assert sum(len(code_deps(stage)) for stage in STAGES) <= 70
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_checkpoints_key_and_this_test_agree_on_what_is_imported(stage):
+    files = {path.relative_to(PACKAGE).as_posix() for path in imported_files(PACKAGE / f"{stage}.py")}
+    assert {file for file in files if not file.endswith("__init__.py")} == closure(f"{stage}.py")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_module_imports_others_by_from_only(file):
+    """`imports` follows no other way."""
+    for node in ast.walk(ast.parse((PACKAGE / file).read_text())):
+        assert not (isinstance(node, ast.Import) and [each for each in node.names if each.name.startswith("pipeline")])
+        assert not (isinstance(node, ast.ImportFrom) and node.level)
+
+
+@pytest.mark.parametrize("file", LIBRARIES)
+def test_no_library_imports_a_command(file):
+    assert not imports(file) & set(COMMANDS)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_module_imports_itself_in_a_circle(file):
+    assert file not in {each for imported in imports(file) for each in closure(imported)}
+
+
+def test_each_init_holds_a_docstring_only():
+    inits = list(PACKAGE.rglob("__init__.py"))
+    assert {path.parent for path in inits} == {PACKAGE, *((PACKAGE / file).parent for file in LIBRARIES)}
+    for path in inits:
+        (statement,) = ast.parse(path.read_text()).body
+        assert isinstance(statement, ast.Expr)
+        assert isinstance(statement.value.value, str)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -58,52 +130,76 @@ def test_a_stage_is_the_module_and_the_whole_section_of_its_name(stage):
     assert STAGES[stage]["params"] == ([stage] if stage != "report" else ["download.name"])
 
 
+def arguments(stage):
+    """The name=path arguments of a stage's command, as its function receives them."""
+    return named_paths(getattr(import_module(f"pipeline.{stage}"), stage), STAGES[stage]["cmd"].split()[3:])
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stages_command_names_what_it_reads_and_writes(stage):
-    outputs = paths(STAGES[stage].get("outs", [])) + paths(STAGES[stage].get("metrics", []))
-    read = [path for path in STAGES[stage]["deps"] if not path.startswith("pipeline/")]
-    order_only = {"export": ["reports/metrics/evaluate.json"]}.get(stage, [])
-    named = STAGES[stage]["cmd"].split()[3:]
-    assert sorted(named) == sorted(set(outputs + read) - set(order_only))
-    assert set(named[-len(outputs) :]) == set(outputs)  # inputs first, outputs last
+    read = {path for path in STAGES[stage]["deps"] if not path.startswith("pipeline/")}
+    order_only = {"export": {"reports/metrics/evaluate.json"}}.get(stage, set())
+    named = [str(path) for path in arguments(stage).values()]
+    assert sorted(named) == sorted((written(stage) | read) - order_only)
+    assert set(named[-len(written(stage)) :]) == written(stage)  # inputs first, outputs last
 
 
-def test_evidence_speaks_of_paths_from_the_root():
+@pytest.mark.parametrize("stage", STAGES)
+def test_one_name_is_one_file_in_all_stages(stage):
+    shared = (
+        "train_split",
+        "validation_split",
+        "test_split",
+        "verdict",
+        "model",
+        "onnx_model",
+        "predictions",
+        "nearest",
+    )
+    for name, path in arguments(stage).items():
+        if name in shared:
+            assert {str(arguments(other)[name]) for other in STAGES if name in arguments(other)} == {str(path)}
+
+
+def test_evidence_paths_start_at_the_root():
     assert {facts["wdir"] for facts in EVIDENCE.values()} == {".."}
     assert not DEFAULT.keys() & EVIDENCE.keys()
 
 
-def test_sections_of_params_are_the_stages_and_release():
-    sections = [*DEFAULT, "release", *(stage for stage in EVIDENCE if stage != "report")]
-    assert sections == list(SECTIONS) == list(yaml.safe_load((ROOT / "params.yaml").read_text()))
+def test_sections_of_params_are_the_stages_and_promote():
+    sections = [*DEFAULT, "promote", *(stage for stage in EVIDENCE if stage != "report")]
+    assert sections == list(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    assert section_classes().keys() == set(sections)
 
 
-def test_only_checks_scores_parity_and_evidence_read_the_test_split():
+def test_metrics_of_dvc_are_the_headline_files():
+    metrics = [path for stage in STAGES.values() for path in paths(stage.get("metrics", []))]
+    assert [Path(path).parent.as_posix() for path in metrics] == ["reports/headline"] * len(metrics)
+
+
+def test_only_validation_evaluation_parity_and_evidence_read_the_test_split():
     readers = [stage for stage in STAGES if "data/splits/test.npz" in STAGES[stage]["deps"]]
     assert readers == ["validate", "evaluate", "export", "near_duplicates", "slices", "robustness"]
     archive = [stage for stage in STAGES if "data/raw/cifar-10-python.tar.gz" in STAGES[stage]["deps"]]
     assert archive == ["prepare"]
 
 
-def test_no_module_knows_a_path_of_the_data():
+@pytest.mark.parametrize("file", FILES)
+def test_no_module_contains_a_path_of_the_data(file):
     """Paths come from dvc.yaml, so the test above sees every reader."""
-    for path in (ROOT / "pipeline").glob("*.py"):
-        assert "data/splits" not in path.read_text(), path
-        assert "test.npz" not in path.read_text(), path
+    source = (PACKAGE / file).read_text()
+    assert "data/splits" not in source
+    assert "test.npz" not in source
 
 
-def test_of_the_make_targets_only_reference_is_given_the_test_split():
-    """It keeps what validate compares later data with; nothing is chosen by it."""
-    lines = [line for line in (ROOT / "Makefile").read_text().splitlines() if "test.npz" in line]
-    assert len(lines) == 1
-    assert "python -m pipeline.reference " in lines[0]
+def test_of_the_make_targets_only_reference_gets_the_test_split():
+    """It keeps the statistics that validate compares later data with; nothing is chosen by them."""
+    commands = (ROOT / "Makefile").read_text().replace("\\\n", "").splitlines()
+    (line,) = [line for line in commands if "test.npz" in line]
+    assert "python -m pipeline.reference " in line
 
 
-def written(stage):
-    return set(paths(STAGES[stage].get("outs", [])) + paths(STAGES[stage].get("metrics", [])))
-
-
-def test_nothing_that_saw_the_test_split_reaches_train_but_the_verdict():
+def test_of_what_has_seen_the_test_split_only_the_verdict_reaches_train():
     before, waiting = set(), ["train"]
     while waiting:
         deps = set(STAGES[waiting.pop()]["deps"])
@@ -120,3 +216,8 @@ def test_no_stage_depends_on_wall_times():
 
 def test_the_download_survives_a_forced_run():
     assert STAGES["download"]["outs"] == [{"data/raw/cifar-10-python.tar.gz": {"persist": True}}]
+
+
+def test_compiled_files_change_no_dependency():
+    """Folders are dependencies, and DVC hashes every file in them (treeverse/dvc #2144)."""
+    assert "__pycache__/" in (ROOT / ".dvcignore").read_text().splitlines()

@@ -1,0 +1,1 @@
+"""Errors, files, parameters and processor facts: what every stage needs."""

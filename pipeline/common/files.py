@@ -1,0 +1,88 @@
+"""Atomic outputs, hashes, and JSON and CSV files."""
+
+import csv
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.common.errors import PipelineError
+
+Json = dict[str, Any]  # the content of a JSON file: values have many types
+
+
+@contextmanager
+def atomic_outputs(*targets: Path) -> Iterator[tuple[Path, ...]]:
+    """Temporary paths beside `targets`, renamed to them when the block succeeds.
+
+    If the block fails, no target appears. Files that a killed process left under a temporary
+    name are removed first. A target may be a file or a folder.
+    """
+    drafts = tuple(target.with_name(f".partial-{target.name}") for target in targets)
+    for draft in drafts:
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        remove(draft)
+    try:
+        yield drafts
+        for draft, target in zip(drafts, targets, strict=True):
+            if draft.is_dir():
+                remove(target)  # a rename replaces a file, but not a folder with content
+            draft.replace(target)
+    finally:
+        for draft in drafts:
+            remove(draft)
+
+
+@contextmanager
+def removed_on_failure(*paths: Path) -> Iterator[None]:
+    """Delete `paths` if the block fails: a failed stage leaves no output."""
+    try:
+        yield
+    except BaseException:
+        for path in paths:
+            remove(path)
+        raise
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it exists."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write indented JSON with a final newline, keys in the given order; NaN raises ValueError."""
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, remedy: str) -> Json:
+    """Content of a JSON file; `PipelineError` with `remedy` if it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise PipelineError(f"{path} is damaged: {error}. {remedy}") from None
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] = ()) -> None:
+    """Write rows that share the same keys, with a header; give `columns` if there may be no row."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file, all values as text."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

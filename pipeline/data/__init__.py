@@ -1,0 +1,1 @@
+"""The data set: archive format, splits, mirrors, synthetic images and image grids."""

@@ -1,0 +1,54 @@
+"""Sheets of images from the data set, and the style that plots and sheets share."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline.data.splits import Split
+
+TILE = 64  # pixels; a 32-pixel image at twice its size
+GAP = 6  # pixels
+LINE = 15  # pixels; height of a line of text
+FONT_SIZE = 12
+INK, PAPER = "#202020", "#ffffff"
+CORRECT, INCORRECT = "#1a7f37", "#cf222e"  # colours of captions
+NO_VERSION = {"Software": None}  # PNG metadata without Matplotlib's version: equal plots give equal bytes
+
+
+def draw_contact_sheet(split: Split, columns: int = 10) -> Image.Image:
+    """The first `columns` images of each class, one row per class with its name."""
+    font = ImageFont.load_default(FONT_SIZE)
+    label_width = 10 + max(int(font.getlength(name)) for name in split.class_names)
+    rows = len(split.class_names)
+    sheet = Image.new("RGB", (label_width + columns * (TILE + GAP), rows * (TILE + GAP) + GAP), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for row, name in enumerate(split.class_names):
+        top = GAP + row * (TILE + GAP)
+        draw.text((GAP, top + (TILE - LINE) // 2), name, INK, font)
+        for column, index in enumerate(np.flatnonzero(split.labels == row)[:columns]):
+            sheet.paste(enlarged(split.images[index], TILE), (label_width + column * (TILE + GAP), top))
+    return sheet
+
+
+def captioned_grid(
+    images: np.ndarray, captions: Sequence[Sequence[str]], colours: Sequence[str], columns: int = 5
+) -> Image.Image:
+    """RGB images, uint8 (n, 32, 32, 3), in rows of `columns`, with captions (of equally many lines) below them."""
+    font = ImageFont.load_default(FONT_SIZE)
+    lines = max(map(len, captions), default=0)
+    width = GAP + max([2 * TILE, *(GAP + int(font.getlength(line)) for caption in captions for line in caption)])
+    height = 2 * TILE + lines * LINE + 2 * GAP
+    rows = -(-len(images) // columns)
+    grid = Image.new("RGB", (columns * width + GAP, max(rows, 1) * height + GAP), PAPER)
+    draw = ImageDraw.Draw(grid)
+    for number, (image, caption, colour) in enumerate(zip(images, captions, colours, strict=True)):
+        left, top = GAP + number % columns * width, GAP + number // columns * height
+        grid.paste(enlarged(image, 2 * TILE), (left, top))
+        draw.multiline_text((left, top + 2 * TILE + 2), "\n".join(caption), colour, font, spacing=2)
+    return grid
+
+
+def enlarged(image: np.ndarray, side: int) -> Image.Image:
+    """An image, uint8 (32, 32, 3), RGB, scaled to `side` pixels by bicubic interpolation."""
+    return Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)

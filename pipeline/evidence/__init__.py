@@ -1,0 +1,1 @@
+"""Evidence about data and model: near duplicates, suspect labels, corruptions."""

@@ -1,0 +1,1 @@
+"""Networks, their optimizer, and .keras files."""

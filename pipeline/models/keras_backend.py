@@ -1,0 +1,52 @@
+"""Keras on TensorFlow, without log lines that a user cannot act on."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import ModuleType
+
+# Notes and warnings of TensorFlow's C++ code, and two lines that it logs as errors: no NVIDIA driver
+# (303), and an attribute that tf.data ignores under op determinism.
+HIDDEN = (
+    r"^(WARNING: All log messages before absl|[IW][0-9]{4} |E[0-9]{4} .*(cuInit.*\(303\)|NodeDef mentions attribute))"
+)
+
+
+def start_keras() -> ModuleType:
+    """The keras module on the TensorFlow backend, with its devices initialized."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # read when keras is imported
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
+    with filtered_stderr():
+        import keras
+        import tensorflow
+
+        tensorflow.config.list_physical_devices()
+    return keras
+
+
+@contextmanager
+def filtered_stderr() -> Iterator[None]:
+    """Drop `HIDDEN` lines from stderr, those of C++ code too; all other lines pass through at once.
+
+    grep does the filtering: it is a process of its own, so the last words of a crash are not lost.
+    """
+    sys.stderr.flush()
+    original = os.dup(2)
+    command = ["grep", "--text", "--line-buffered", "--extended-regexp", "--invert-match", HIDDEN]
+    reader, writer = os.pipe()
+    grep = subprocess.Popen(  # a group of its own, so that Ctrl-C does not end it first
+        command, stdin=reader, stdout=original, env=os.environ | {"LC_ALL": "C"}, process_group=0
+    )
+    os.dup2(writer, 2)
+    os.close(reader)
+    os.close(writer)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(original, 2)  # the last handle of the pipe: grep sees its end
+        os.close(original)
+        with suppress(subprocess.TimeoutExpired):  # a child process that still runs keeps the pipe open
+            grep.wait(5)

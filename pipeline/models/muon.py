@@ -1,0 +1,66 @@
+"""The Muon optimizer for convolution kernels, with Adam for all other weights; and the one-cycle schedule.
+
+Muon makes each update of a kernel orthogonal, so all directions are learnt about equally fast.
+Source: https://kellerjordan.github.io/posts/muon. keras.optimizers.Muon (3.15) does not serve here:
+it updates kernels with four axes by Adam.
+"""
+
+import keras
+from keras import ops
+
+MOMENTUM = 0.9
+UPDATE_SIZE = 0.2  # root mean square of the elements per unit of learning rate, as in Adam (arXiv 2502.16982)
+ADAM_SHARE = 0.3  # of the learning rate, for biases, normalization and the last layer
+NEWTON_SCHULZ_STEPS = 3
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Keller Jordan's coefficients
+
+
+class Muon(keras.optimizers.Adam):
+    """Orthogonalized Nesterov momentum for weights with four axes, and Adam with 0.3 of the learning rate for others.
+
+    Args:
+        learning_rate: a number, or a schedule of keras.optimizers.schedules.
+        settings: of keras.optimizers.Adam. `weight_decay` is decoupled (AdamW), and not for biases and normalization.
+    """
+
+    def __init__(self, learning_rate: float, name: str = "muon", **settings: float) -> None:
+        super().__init__(learning_rate, name=name, **{"beta_2": 0.99} | settings)
+        self.exclude_from_weight_decay(var_names=["beta", "gamma", "bias"])
+
+    def update_step(self, gradient: "keras.KerasTensor", variable: keras.Variable, learning_rate: float) -> None:
+        """Update one weight."""
+        if len(variable.shape) != 4:
+            super().update_step(gradient, variable, ADAM_SHARE * learning_rate)
+            return
+        momentum = self._momentums[self._get_variable_index(variable)]
+        self.assign(momentum, MOMENTUM * momentum + gradient)
+        rows, columns = variable.shape[0] * variable.shape[1] * variable.shape[2], variable.shape[3]
+        update = orthogonal(ops.reshape(gradient + MOMENTUM * momentum, (rows, columns)))
+        size = learning_rate * UPDATE_SIZE * max(rows, columns) ** 0.5
+        self.assign_sub(variable, size * ops.reshape(update, variable.shape))
+
+
+def orthogonal(matrix: "keras.KerasTensor") -> "keras.KerasTensor":
+    """A matrix (m, n) with the same singular vectors and with singular values near 1.
+
+    Newton-Schulz iteration: a polynomial, made of matrix products only, moves singular values in (0, 1] towards 1.
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = ops.transpose(matrix) if tall else matrix
+    x = x / (ops.norm(x) + 1e-7)  # no singular value above 1
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        product = ops.matmul(x, ops.transpose(x))
+        x = a * x + ops.matmul(b * product + c * ops.matmul(product, product), x)
+    return ops.transpose(x) if tall else x
+
+
+class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear increase from 0 in the first third of the steps, then linear decrease to 0."""
+
+    def __init__(self, highest: float, steps: int) -> None:
+        self._highest, self._steps = highest, steps
+
+    def __call__(self, step: "keras.KerasTensor") -> "keras.KerasTensor":
+        done = (ops.cast(step, "float32") + 0.5) / self._steps
+        return self._highest * ops.minimum(3 * done, 1.5 * (1 - done))

@@ -1,0 +1,1 @@
+"""ONNX: conversion, graph simplification and inference."""

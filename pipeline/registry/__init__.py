@@ -1,0 +1,1 @@
+"""The Model Registry: versions, champion comparison and bundles."""

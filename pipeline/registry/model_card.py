@@ -1,0 +1,95 @@
+"""The model card: README.md of a bundle."""
+
+from pipeline.common.files import Json
+
+CONFUSION_MATRIX, PREDICTIONS = "pictures/confusion_matrix.png", "pictures/predictions.png"
+
+
+def model_card(name: str, facts: Json, classes: list[dict[str, str]]) -> str:
+    """A page in Markdown, from the bundle's name, the facts as for `write_bundle` and the rows of per_class.csv."""
+    lineage, data, int8 = facts["lineage"], facts["data"], facts["int8"]
+    class_names = [row["class_name"] for row in classes]
+    test = f"{data}, test split ({facts['metrics']['test_images']:,.0f} images)"
+    return f"""# {name}
+
+Network `{facts["model"]}` classifies 32 x 32 RGB images into {len(class_names)} classes: {", ".join(class_names)}.
+
+Use it to sort small images of such objects, or as a starting point for your own network. Do not use it for decisions
+about people or safety.
+
+Trained and evaluated on **{data}** (archive SHA-256 `{lineage["archive_sha256"]}`).
+
+| metric | data | value |
+|---|---|---|
+{metric_rows(facts["metrics"], data, test)}
+
+![Images by actual and predicted class: {test}]({CONFUSION_MATRIX})
+
+Metrics per class on {test}:
+
+| class | precision | recall | F1 |
+|---|---|---|---|
+{class_rows(classes)}
+
+![Images with their predicted class: {data}, test split]({PREDICTIONS})
+
+## Speed
+
+ONNX Runtime on {facts["latency"]["machine"]}, images of {data}, validation split:
+
+| file | images per call | median, ms | 99th percentile, ms | images/s |
+|---|---|---|---|---|
+{latency_rows(facts["latency"])}
+
+int8 copy, on {data}, validation split: {"in" if int8["kept"] else "not in"} this bundle: {int8["reason"]}.
+
+## Use
+
+Input `image`: uint8 [batch, 32, 32, 3], RGB, 0 to 255, any batch size.
+Output `probabilities`: float32 [batch, {len(class_names)}].
+
+```python
+import numpy as np, onnxruntime
+session = onnxruntime.InferenceSession("model.onnx")
+probabilities = session.run(["probabilities"], {{"image": np.zeros((1, 32, 32, 3), np.uint8)}})[0]
+```
+
+The columns of the output are the lines of labels.txt, in the same order. Crop a larger image to the square in its
+middle and resize it to 32 x 32 by averaging; `python -m pipeline.predict` of the project does this for image files.
+`sha256sum --check SHA256SUMS` verifies a copy. `test_data_set_*` contain inputs and the expected outputs.
+
+## Limits
+
+The model always predicts one of these {len(class_names)} classes, also for images that show none of them. It was
+trained on small images of one object each; its metrics are valid for images like those of {data}.
+
+Lineage: git commit `{lineage["git_commit"] or "unknown"}`, MLflow run `{lineage["mlflow_run_id"]}`,
+model version {lineage["model_version"]}. manifest.json contains more.
+"""
+
+
+def metric_rows(metrics: dict[str, float], data: str, test: str) -> str:
+    """The rows of the table of metrics; `data` and `test` are the names of the data and of its test split."""
+    accuracy, low, high = (metrics[f"test_accuracy{end}"] for end in ("", "_low", "_high"))
+    return f"""| accuracy | {test} | {accuracy:.4f} (95 % interval {low:.4f} to {high:.4f}) |
+| macro F1 | {test} | {metrics["test_macro_f1"]:.4f} |
+| expected calibration error | {test} | {metrics["test_calibration_error"]:.3f} |
+| accuracy, by which the model was chosen | {data}, validation split | {metrics["validation_accuracy"]:.4f} |
+| largest difference of a probability from the Keras model | {test} | {metrics["parity_max_abs_difference"]:.1e} |"""
+
+
+def class_rows(classes: list[dict[str, str]]) -> str:
+    return "\n".join(
+        f"| {row['class_name']} | {float(row['precision']):.3f} | {float(row['recall']):.3f} | {float(row['f1']):.3f} |"
+        for row in classes
+    )
+
+
+def latency_rows(latency: Json) -> str:
+    return "\n".join(
+        f"| {name} | {size.removeprefix('batch_')} "
+        f"| {row['p50_ms']:.3f} | {row['p99_ms']:.3f} | {row['images_per_second']:,} |"
+        for name, table in latency.items()
+        if name != "machine"
+        for size, row in table.items()
+    )

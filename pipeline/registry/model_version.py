@@ -1,0 +1,118 @@
+"""A version in the Model Registry: an MLflow model of the ONNX flavor, with everything that its bundle contains.
+
+Latency and the int8 copy are measured once, at registration: the bundle of a version always has the same bytes.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from pipeline.common.files import Json, sha256_of, write_json
+from pipeline.common.processor import machine
+from pipeline.data.cifar10 import CHANNELS, SIDE
+from pipeline.data.splits import Split
+from pipeline.onnx.session import INPUT, OUTPUT, open_session, predict_probabilities
+from pipeline.registry.bundle import INT8_FILE, ONNX_FILE, PER_CLASS, TEST_DATA, write_bundle
+from pipeline.registry.latency import ROUNDS, latency_table
+from pipeline.registry.model_card import CONFUSION_MATRIX, PREDICTIONS
+from pipeline.registry.quantize import quantize_if_better
+from pipeline.registry.store import FACTS, REGISTERED_NAME, download, fetch_version, require_same
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+
+def write_model_version(run: "Run", folder: Path, training: Split, validation: Split, int8_loss: float) -> Path:
+    """Write a run's version to a subfolder of `folder`; `PipelineError` if the ONNX file is not that of the run."""
+    artifacts, model = f"runs:/{run.info.run_id}", folder / "model"
+    onnx_file = download(f"{artifacts}/{ONNX_FILE}", folder)
+    require_same(sha256_of(onnx_file), run.data.tags["onnx_sha256"], f"MLflow run {run.info.run_id}")
+    save_mlflow_model(onnx.load(onnx_file), model)
+    onnx_file = onnx_file.replace(model / ONNX_FILE)  # the bytes that passed parity; MLflow serializes the model again
+    for name in (PER_CLASS, CONFUSION_MATRIX, PREDICTIONS):
+        download(f"{artifacts}/{name}", model)
+    write_test_data(onnx_file, validation.images, model)
+    int8 = quantize_if_better(onnx_file, model / INT8_FILE, training, validation, int8_loss)
+    paths = [path for path in (onnx_file, model / INT8_FILE) if path.exists()]
+    calls = {path.name: partial(predict_probabilities, open_session(path), batch_size=max(ROUNDS)) for path in paths}
+    latency = {"machine": machine(), **latency_table(calls, validation.images)}
+    write_json(model / FACTS, manifest_facts(onnx.load(onnx_file), run) | {"int8": int8, "latency": latency})
+    return model
+
+
+def write_champion_bundle(champion: "ModelVersion", dist: Path) -> None:
+    """Write the bundle of a registered version to a folder in `dist`."""
+    with fetch_version(champion) as files:
+        facts = json.loads((files / FACTS).read_text())
+        facts["lineage"]["model_version"] = int(champion.version)
+        bundle = write_bundle(dist / f"{REGISTERED_NAME}-v{champion.version}", files, facts)
+    validation, test = (facts["metrics"][f"{split}_accuracy"] for split in ("validation", "test"))
+    print(f"promote: {bundle}, validation accuracy {validation:.4f}, test accuracy {test:.4f}")
+
+
+def save_mlflow_model(proto: onnx.ModelProto, model: Path) -> None:
+    """Write `proto` as an MLflow model of the ONNX flavor, for `mlflow models serve`."""
+    import mlflow
+
+    example = np.zeros((1, SIDE, SIDE, CHANNELS), np.uint8)
+    probabilities = np.zeros((1, proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value), np.float32)
+    mlflow.onnx.save_model(
+        proto,
+        model,
+        signature=mlflow.models.infer_signature({INPUT: example}, {OUTPUT: probabilities}),
+        input_example={INPUT: example},
+        pip_requirements=["onnxruntime", "numpy"],
+        save_as_external_data=False,  # MLflow's default would strip the weights from `proto`
+    )
+
+
+def write_test_data(onnx_file: Path, images: np.ndarray, folder: Path) -> None:
+    """Write the folders `TEST_DATA`, as in the ONNX Model Zoo: the first of `images` and the model's outputs."""
+    session = open_session(onnx_file)
+    for name, size in TEST_DATA.items():
+        probabilities = predict_probabilities(session, images[:size], size)
+        (folder / name).mkdir()
+        onnx.save_tensor(onnx.numpy_helper.from_array(images[:size], INPUT), folder / name / "input_0.pb")
+        onnx.save_tensor(onnx.numpy_helper.from_array(probabilities, OUTPUT), folder / name / "output_0.pb")
+
+
+def manifest_facts(proto: onnx.ModelProto, run: "Run") -> Json:
+    """The model's part of the bundle's manifest: interface, metrics with the name of the data, lineage."""
+    tags, metrics = run.data.tags, run.data.metrics
+    return {
+        "model": tags["model"],
+        "opset": proto.opset_import[0].version,
+        "ir_version": proto.ir_version,
+        "inputs": [_interface(value) for value in proto.graph.input],
+        "outputs": [_interface(value) for value in proto.graph.output],
+        "data": tags["data"],
+        "metrics": {
+            "validation_accuracy": metrics["best_validation_accuracy"],
+            **{key: value for key, value in sorted(metrics.items()) if key.startswith(("test_", "parity_"))},
+        },
+        "lineage": {
+            **{name: tags[name] for name in ("archive_sha256", "splits_sha256", "model_sha256")},
+            **{name: tags.get(name) for name in ("git_commit", "git_dirty")},
+            "dvc_stages": {stage: json.loads(hashes) for stage, hashes in _with_prefix(tags, "dvc.").items()},
+            "mlflow_run_id": run.info.run_id,
+            "libraries": _with_prefix(tags, "library."),
+        },
+    }
+
+
+def _with_prefix(tags: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """The tags with this prefix, in order, their names without it."""
+    return {name.removeprefix(prefix): value for name, value in sorted(tags.items()) if name.startswith(prefix)}
+
+
+def _interface(value: onnx.ValueInfoProto) -> dict[str, object]:
+    """Name, dtype and shape of an input or output."""
+    tensor = value.type.tensor_type
+    shape = [dim.dim_param or dim.dim_value for dim in tensor.shape.dim]
+    return {"name": value.name, "dtype": onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, "shape": shape}

@@ -1,0 +1,1 @@
+"""Training: settings, input pipeline, fit, checkpoints and temperature scaling."""

@@ -1,0 +1,49 @@
+"""Section `train` of params.yaml, and the settings that it leaves to the network."""
+
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator, Field
+
+from pipeline.common.params import Params
+from pipeline.models.networks import NETWORKS
+
+
+def _known_network(name: str) -> str:
+    if name not in NETWORKS:
+        raise ValueError(f"should be one of {', '.join(NETWORKS)}")
+    return name
+
+
+class TrainParams(Params):
+    """Section `train`. A setting that is None has the network's own value."""
+
+    model: Annotated[str, AfterValidator(_known_network)]
+    epochs: int | None = Field(gt=0)
+    batch_size: int | None = Field(gt=0)
+    learning_rate: float | None = Field(gt=0)
+    seed: int = Field(ge=0, lt=2**32)
+
+
+class Schedule(NamedTuple):
+    """How long and in which steps a network is trained; `learning_rate` is the highest of the schedule."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+
+
+def schedule_of(params: TrainParams) -> Schedule:
+    """The values of params.yaml, or the network's own where those are null."""
+    network = NETWORKS[params.model]
+    return Schedule(
+        params.epochs or network.epochs,
+        params.batch_size or network.batch_size,
+        params.learning_rate or network.learning_rate,
+    )
+
+
+def settings_of(params: TrainParams) -> dict[str, object]:
+    """Everything in section `train`, with the network's own values, its optimizer and its augmentation."""
+    network = NETWORKS[params.model]
+    own = {"optimizer": network.optimizer.__name__, **network.augmentation._asdict()}
+    return params.model_dump() | schedule_of(params)._asdict() | own

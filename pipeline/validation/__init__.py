@@ -1,0 +1,1 @@
+"""Data validation: tables, statistics, expectations, drift and Data Docs."""

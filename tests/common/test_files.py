@@ -1,0 +1,78 @@
+import pytest
+
+from pipeline.common.errors import PipelineError
+from pipeline.common.files import (
+    atomic_outputs,
+    read_csv,
+    read_json,
+    removed_on_failure,
+    sha256_of,
+    write_csv,
+    write_json,
+)
+
+
+def test_a_file_gets_its_name_when_the_block_ends(tmp_path):
+    target = tmp_path / "new folder" / "a.txt"
+    with atomic_outputs(target) as (draft,):
+        draft.write_text("all of it")
+        assert not target.exists()
+    assert [(path.name, path.read_text()) for path in target.parent.iterdir()] == [("a.txt", "all of it")]
+
+
+def write_and_fail(path):
+    path.write_text("half of it")
+    raise OSError("no space left")
+
+
+def test_a_failed_block_leaves_no_file(tmp_path):
+    with pytest.raises(OSError, match="no space"), atomic_outputs(tmp_path / "a.txt", tmp_path / "b.txt") as (first, _):
+        write_and_fail(first)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_and_the_files_of_a_killed_process_are_replaced(tmp_path):
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages/old.html").touch()
+    (tmp_path / ".partial-pages").mkdir()
+    (tmp_path / ".partial-pages/left.html").touch()
+    with atomic_outputs(tmp_path / "pages") as (draft,):
+        draft.mkdir()
+        (draft / "new.html").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["pages", "new.html"]
+
+
+def test_outputs_are_removed_if_the_stage_fails_afterwards(tmp_path):
+    for name in ("a.txt", "kept.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(ZeroDivisionError), removed_on_failure(tmp_path / "a.txt"):
+        _ = 1 / 0
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+
+
+def test_json_refuses_nan(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"loss": float("nan")})
+
+
+def test_a_damaged_json_file_is_reported_with_the_remedy(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": ')
+    with pytest.raises(PipelineError, match=r"a.json is damaged: .*Run this"):
+        read_json(tmp_path / "a.json", "Run this.")
+
+
+def test_sha256_of_a_known_text(tmp_path):
+    (tmp_path / "abc").write_text("abc")
+    assert sha256_of(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_csv_file_is_written_and_read(tmp_path):
+    write_csv(tmp_path / "t.csv", [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])
+    assert (tmp_path / "t.csv").read_text() == "epoch,loss\n1,0.5\n2,0.25\n"
+    assert read_csv(tmp_path / "t.csv") == [{"epoch": "1", "loss": "0.5"}, {"epoch": "2", "loss": "0.25"}]
+
+
+def test_a_csv_file_without_rows_has_its_header(tmp_path):
+    write_csv(tmp_path / "t.csv", [], ["epoch", "loss"])
+    assert (tmp_path / "t.csv").read_text() == "epoch,loss\n"
+    assert read_csv(tmp_path / "t.csv") == []

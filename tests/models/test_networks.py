@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from pipeline.models.keras_backend import start_keras
+from pipeline.models.networks import NETWORKS
+
+
+@pytest.fixture(scope="module")
+def keras():
+    return start_keras()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_takes_uint8_images_and_returns_probabilities(keras, name):
+    model = NETWORKS[name].build(7)
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    probabilities = model.predict(images, verbose=0)
+    assert (model.name, model.inputs[0].dtype, model.inputs[0].name) == (name, "uint8", "image")
+    assert (probabilities.shape, probabilities.dtype) == ((3, 7), np.float32)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
+
+
+def test_basic_is_the_network_of_the_tutorial(keras):
+    model = NETWORKS["basic"].build(10)
+    assert model.count_params() == 122_570
+    kinds = "InputLayer Rescaling Conv2D MaxPooling2D Conv2D MaxPooling2D Conv2D Flatten Dense Dense"
+    assert [type(layer).__name__ for layer in model._layers] == kinds.split()
+    assert [layer.filters for layer in model.layers if type(layer).__name__ == "Conv2D"] == [32, 64, 64]
+
+
+def test_pixels_are_scaled_to_0_to_1_inside_the_model(keras):
+    model = NETWORKS["basic"].build(10)
+    scaled = keras.Model(model.inputs, model.layers[0].output).predict(
+        np.full((1, 32, 32, 3), 255, np.uint8), verbose=0
+    )
+    assert (scaled.min(), scaled.max()) == (1, 1)
+
+
+@pytest.mark.parametrize(("name", "weights"), [("fast", 540_448), ("accurate", 4_365_888)])
+def test_a_network_has_the_weights_that_its_docstring_says(keras, name, weights):
+    assert NETWORKS[name].build(10).count_params() == weights
+    assert f"{weights:,} weights for 10 classes" in NETWORKS[name].build.__doc__
+
+
+@pytest.mark.parametrize("name", ["fast", "accurate"])
+def test_3x3_convolutions_start_as_copies_of_their_input(keras, name):
+    kernels = [
+        layer.kernel.numpy()
+        for layer in NETWORKS[name].build(10).layers
+        if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == (3, 3)
+    ]
+    assert len(kernels) >= 4
+    for kernel in kernels:
+        channels = kernel.shape[2]
+        expected = np.zeros((3, 3, channels, channels))
+        expected[1, 1] = np.eye(channels)
+        np.testing.assert_array_equal(kernel[..., :channels], expected)
+        assert channels == kernel.shape[3] or kernel[..., channels:].std() > 0

@@ -1,0 +1,136 @@
+import json
+import re
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from toy_models import VERSION_FACTS
+
+from pipeline.common.errors import PipelineError
+from pipeline.onnx.session import open_session, predict_probabilities
+from pipeline.registry.bundle import read_bundle, write_bundle
+
+FILES = ["README.md", "SHA256SUMS", "labels.txt", "manifest.json", "model.onnx"]
+FOLDERS = ["pictures", "test_data_set_0", "test_data_set_1", "test_data_set_2"]
+
+
+def content(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_bundle_contains_what_a_deployment_needs(bundle):
+    assert sorted(path.name for path in bundle.iterdir()) == FILES + FOLDERS
+    assert (bundle / "labels.txt").read_text() == "red\ngreen\nblue\n"
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["layout"] == 1
+    listed = set(content(bundle)) - {bundle.relative_to(bundle) / name for name in ("manifest.json", "SHA256SUMS")}
+    assert sorted(manifest["files"]) == sorted(path.as_posix() for path in listed)
+    assert {name: manifest[name] for name in VERSION_FACTS} == VERSION_FACTS
+
+
+def test_a_second_bundle_has_the_same_bytes(tmp_path, version, bundle):
+    again = write_bundle(tmp_path / "again/colours-v1", version, VERSION_FACTS)
+    assert content(again) == content(bundle)
+    before = content(bundle)
+    write_bundle(bundle, version, VERSION_FACTS)
+    assert content(bundle) == before
+
+
+def test_a_bundle_contains_the_int8_file_of_the_version(tmp_path, version):
+    (version / "model.int8.onnx").write_bytes(b"small")
+    bundle = write_bundle(tmp_path / "dist/colours-v1", version, VERSION_FACTS)
+    assert (bundle / "model.int8.onnx").read_bytes() == b"small"
+    assert "model.int8.onnx" in json.loads((bundle / "manifest.json").read_text())["files"]
+
+
+def test_sha256sum_accepts_the_checksums(bundle):
+    command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    assert subprocess.run(command, cwd=bundle, capture_output=True).returncode == 0
+    (bundle / "labels.txt").write_text("cat\n")
+    assert subprocess.run(command, cwd=bundle, capture_output=True).returncode == 1
+
+
+def test_the_test_data_are_inputs_with_the_outputs_of_the_model(bundle):
+    session, sizes = open_session(bundle / "model.onnx"), []
+    for number in range(3):
+        image, expected = (
+            onnx.numpy_helper.to_array(onnx.load_tensor(bundle / f"test_data_set_{number}" / name))
+            for name in ("input_0.pb", "output_0.pb")
+        )
+        sizes.append(len(image))
+        np.testing.assert_allclose(predict_probabilities(session, image, len(image)), expected, atol=1e-6)
+    assert sizes == [1, 3, 8]
+
+
+def test_the_model_card_contains_the_metrics_and_its_code_runs(bundle):
+    card = (bundle / "README.md").read_text()
+    assert "**painted images**" in card
+    test = "painted images, test split (100 images)"
+    assert f"| accuracy | {test} | 0.5000 (95 % interval 0.4000 to 0.6000) |" in card
+    assert f"| macro F1 | {test} | 0.5000 |" in card
+    assert f"| expected calibration error | {test} | 0.020 |" in card
+    assert "| accuracy, by which the model was chosen | painted images, validation split | 0.7500 |" in card
+    assert f"| largest difference of a probability from the Keras model | {test} | 1.0e-06 |" in card
+    assert f"Metrics per class on {test}:" in card
+    assert "| green | 0.500 | 0.250 | 0.750 |" in card
+    assert "| model.onnx | 1 | 0.500 | 1.000 | 2,000 |" in card
+    assert "int8 copy, on painted images, validation split: not in this bundle: it is slower." in card
+    plots = re.findall(r"!\[([^]]+)\]\(([^)]+)\)", card)
+    assert len(plots) == 2
+    for caption, plot in plots:
+        assert "painted images" in caption
+        assert (bundle / plot).exists()
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1] + "print(probabilities.shape)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=bundle, capture_output=True, text=True, check=True)
+    assert done.stdout == "(1, 3)\n"
+
+
+def test_a_bundle_of_another_store_is_not_overwritten(bundle, version):
+    before = content(bundle)
+    lineage = VERSION_FACTS["lineage"] | {"mlflow_run_id": "another"}
+    with pytest.raises(PipelineError, match=r"v1 holds the model of MLflow run a run.*Move that folder away"):
+        write_bundle(bundle, version, VERSION_FACTS | {"lineage": lineage})
+    assert content(bundle) == before
+
+
+def test_on_a_full_disk_the_old_bundle_stays_and_no_partial_one(bundle, version):
+    before = content(bundle)
+    (version / "model.int8.onnx").write_bytes(bytes(1 << 20))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, limits[1]))  # no file may be larger, as on a full disk
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_bundle(bundle, version, VERSION_FACTS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert content(bundle) == before
+    assert list(bundle.parent.iterdir()) == [bundle]
+
+
+def test_reading_gives_the_manifest(bundle):
+    assert read_bundle(bundle, "model.onnx", "labels.txt")["data"] == "painted images"
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"other"), lambda path: path.unlink()])
+def test_a_changed_or_missing_file_is_refused(bundle, damage):
+    damage(bundle / "model.onnx")
+    with pytest.raises(PipelineError, match=r"model.onnx is not the file in the manifest.*Copy the bundle again"):
+        read_bundle(bundle, "model.onnx")
+
+
+def test_another_layout_is_refused(bundle):
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps(manifest | {"layout": 2}))
+    with pytest.raises(PipelineError, match="has layout 2, but this code reads layout 1"):
+        read_bundle(bundle)
+
+
+def test_a_damaged_manifest_and_a_folder_that_is_not_a_bundle_are_refused(bundle, tmp_path):
+    (bundle / "manifest.json").write_text("{")
+    with pytest.raises(PipelineError, match=r"manifest\.json is damaged"):
+        read_bundle(bundle)
+    with pytest.raises(PipelineError, match=r"is not a bundle: it has no manifest\.json"):
+        read_bundle(tmp_path / "nothing")

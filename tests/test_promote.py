@@ -1,0 +1,490 @@
+"""make export and make rollback on a real MLflow store, with runs like those of train, evaluate and export."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from projects import ROOT, approve, run
+from stores import empty_store
+from toy_models import COLOURS, colour_model
+
+from pipeline.common.errors import PipelineError
+from pipeline.common.files import sha256_of, write_csv
+from pipeline.data.splits import Split, write_split
+from pipeline.promote import PromoteParams, promote
+from pipeline.registry import store
+from pipeline.registry.store import REGISTERED_NAME
+from pipeline.rollback import rollback
+from pipeline.tracking.store import connect
+
+PARAMS = PromoteParams(significance=0.05, maximum_milliseconds=1000.0, maximum_megabytes=1.0, int8_loss=0.005)
+ALL_COLOURS, NO_BLUE, NO_GREEN, ALL_COLOURS_RENAMED = range(4)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """ONNX files of models that recognize all colours, all except blue, all except green, and again all."""
+    paths = []
+    for blind_to, name in ((None, "sees all colours"), (2, "no blue"), (1, "no green"), (None, "renamed")):
+        paths.append(tmp_path_factory.mktemp("model") / "model.onnx")
+        model = colour_model(blind_to)
+        model.graph.name = name
+        paths[-1].write_bytes(model.SerializeToString(deterministic=True))
+    return paths
+
+
+@pytest.fixture
+def client(tmp_path, monkeypatch):
+    """A client of an empty store."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_store(tmp_path / "mlflow.db"))
+    monkeypatch.chdir(tmp_path)
+    return connect()
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Splits of 40 red, 40 green and 40 blue images, and their verdict."""
+    return write_splits(tmp_path / "data", [40, 40, 40])
+
+
+def write_splits(folder, counts, archive_sha256="ab" * 32):
+    """Three splits with these numbers of red, green and blue images, and their verdict; paths by name."""
+    folder.mkdir()
+    labels = np.repeat(np.arange(3, dtype=np.uint8), counts)
+    images = np.random.default_rng(0).integers(0, 50, (len(labels), 32, 32, 3), np.uint8)
+    images[np.arange(len(labels)), ..., labels] += 150
+    split = Split(images, labels, np.arange(len(labels), dtype=np.int32), np.array(COLOURS), archive_sha256)
+    paths = {name: folder / f"{name}.npz" for name in ("train", "validation", "test")}
+    for path in paths.values():
+        write_split(path, split)
+    verdict = approve(folder / "validate.json", paths)
+    verdict.write_text(json.dumps(json.loads(verdict.read_text()) | {"archive_sha256": archive_sha256}))
+    return paths | {"verdict": verdict}
+
+
+def tags_of(data):
+    content = json.loads(data["verdict"].read_text())
+    return {name: content[name] for name in ("archive_sha256", "splits_sha256")}
+
+
+def add_run(client, model, data, validation_accuracy, status="FINISHED", **tags):
+    """A run like those of the pipeline; returns its id."""
+    import mlflow
+
+    facts = tags_of(data) | {
+        "parity_passed": "true",
+        "model_sha256": "ef" * 32,
+        "onnx_sha256": sha256_of(model),
+        "model": "colours",
+        "data": "painted images",
+    }
+    with mlflow.start_run(tags=facts | {"dvc.train": json.dumps({"models/model.keras": "12"})} | tags) as active:
+        mlflow.log_artifact(str(model))
+        rows = [{"class_name": name, "precision": 0.5, "recall": 0.25, "f1": 0.75, "images": 10} for name in COLOURS]
+        write_csv(model.with_name("per_class.csv"), rows)
+        mlflow.log_artifact(str(model.with_name("per_class.csv")))
+        for name in ("confusion_matrix.png", "predictions.png"):
+            mlflow.log_image(Image.new("RGB", (8, 8)), f"pictures/{name}")
+        figures = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "macro_f1": 0.5, "images": 100}
+        figures["calibration_error"] = 0.02
+        mlflow.log_metrics({f"test_{name}": value for name, value in figures.items()})
+        mlflow.log_metrics({"parity_max_abs_difference": 1e-6, "parity_images": 100})
+        if validation_accuracy is not None:
+            mlflow.log_metric("best_validation_accuracy", validation_accuracy)
+    client.set_terminated(active.info.run_id, status)
+    return active.info.run_id
+
+
+def export(data, params=PARAMS, allow=False):
+    promote(params, data["verdict"], data["train"], data["validation"], data["verdict"].parents[1] / "dist", allow)
+
+
+def champion(client):
+    return client.get_model_version_by_alias(REGISTERED_NAME, "champion")
+
+
+def decisions(client):
+    found = client.search_model_versions(f"name = '{REGISTERED_NAME}'")
+    return {int(version.version): version.tags.get("decision") for version in found}
+
+
+def content(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_best_run_on_validation_becomes_champion_and_its_bundle_is_written(client, models, data, tmp_path):
+    add_run(client, models[NO_BLUE], data, 0.66)
+    best = add_run(client, models[ALL_COLOURS], data, 1.0, git_commit="c0ffee")
+    export(data)
+    assert (champion(client).run_id, decisions(client)) == (best, {1: "promoted"})
+    bundle = tmp_path / f"dist/{REGISTERED_NAME}-v1"
+    assert sha256_of(bundle / "model.onnx") == sha256_of(models[ALL_COLOURS])
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["inputs"] == [{"name": "image", "dtype": "uint8", "shape": ["batch", 32, 32, 3]}]
+    assert manifest["outputs"] == [{"name": "probabilities", "dtype": "float32", "shape": ["batch", 3]}]
+    assert (manifest["opset"], manifest["ir_version"], manifest["data"]) == (13, 7, "painted images")
+    assert (manifest["metrics"]["validation_accuracy"], manifest["metrics"]["test_accuracy"]) == (1.0, 0.5)
+    lineage = manifest["lineage"]
+    assert (lineage["mlflow_run_id"], lineage["git_commit"], lineage["model_version"]) == (best, "c0ffee", 1)
+    assert lineage["dvc_stages"] == {"train": {"models/model.keras": "12"}}
+    assert manifest["latency"]["model.onnx"]["batch_1"]["p50_ms"] > 0
+    assert manifest["int8"]["float_validation_accuracy"] == 1.0
+
+
+def test_a_second_export_registers_and_measures_nothing_and_writes_the_same_bytes(client, models, data, tmp_path):
+    add_run(client, models[ALL_COLOURS], data, 1.0)
+    export(data)
+    before = content(tmp_path / "dist")
+    export(data)
+    assert (decisions(client), content(tmp_path / "dist")) == ({1: "promoted"}, before)
+
+
+def test_a_significantly_better_challenger_is_promoted(client, models, data, tmp_path, capsys):
+    add_run(client, models[NO_BLUE], data, 0.66)
+    export(data)
+    better = add_run(client, models[ALL_COLOURS], data, 1.0)
+    export(data)
+    assert (champion(client).run_id, decisions(client)) == (better, {1: "promoted", 2: "promoted"})
+    tags = champion(client).tags
+    figures = [tags[f"decision.{name}"] for name in ("by", "against", "only_champion", "only_challenger")]
+    assert figures == ["comparison", "1", "0", "40"]
+    assert float(tags["decision.p_value"]) < 1e-9
+    assert (
+        "validation accuracy 100.00% against 66.67% of the champion on 120 images; only the challenger is correct on 40"
+        in capsys.readouterr().out
+    )
+    assert sorted(path.name for path in (tmp_path / "dist").iterdir()) == [f"{REGISTERED_NAME}-v{n}" for n in (1, 2)]
+
+
+def test_a_challenger_without_a_significant_improvement_is_registered_and_compared_once(
+    client, models, tmp_path, capsys
+):
+    data = write_splits(tmp_path / "data", [40, 40, 3])
+    first = add_run(client, models[NO_BLUE], data, 0.96)
+    export(data)
+    before = content(tmp_path / "dist")
+    add_run(client, models[ALL_COLOURS], data, 1.0)
+    export(data)
+    assert "only the challenger is correct on 3," in capsys.readouterr().out
+    export(data)
+    printed = capsys.readouterr().out
+    assert f"version 2 of {REGISTERED_NAME}, decided before: kept-champion, not a statistically significant" in printed
+    assert (champion(client).run_id, decisions(client)) == (first, {1: "promoted", 2: "kept-champion"})
+    assert content(tmp_path / "dist") == before
+    version = client.get_model_version(REGISTERED_NAME, "2")
+    assert float(version.tags["decision.p_value"]) == 0.125
+    export(data, allow=True)
+    assert decisions(client) == {1: "promoted", 2: "promoted"}
+    assert "by ALLOW=1; not a statistically significant improvement" in champion(client).tags["decision.reason"]
+
+
+@pytest.mark.parametrize("limit", ["maximum_milliseconds", "maximum_megabytes"])
+def test_a_challenger_over_a_limit_is_not_promoted(client, models, data, limit):
+    first = add_run(client, models[NO_BLUE], data, 0.66)
+    export(data)
+    add_run(client, models[ALL_COLOURS], data, 1.0)
+    export(data, PARAMS.model_copy(update={limit: 1e-6}))
+    assert (champion(client).run_id, decisions(client)) == (first, {1: "promoted", 2: "kept-champion"})
+    assert f"promote.{limit} allows 1e-06" in client.get_model_version(REGISTERED_NAME, "2").tags["decision.reason"]
+
+
+def test_after_the_limit_is_raised_the_challenger_is_compared_again(client, models, data):
+    add_run(client, models[NO_BLUE], data, 0.66)
+    export(data)
+    add_run(client, models[ALL_COLOURS], data, 1.0)
+    export(data, PARAMS.model_copy(update={"maximum_megabytes": 1e-6}))
+    assert decisions(client) == {1: "promoted", 2: "kept-champion"}
+    export(data)
+    assert decisions(client) == {1: "promoted", 2: "promoted"}
+
+
+def test_a_second_decision_that_was_interrupted_while_the_first_was_deleted_is_made_again(
+    client, models, data, monkeypatch
+):
+    add_run(client, models[NO_BLUE], data, 0.66)
+    export(data)
+    add_run(client, models[ALL_COLOURS], data, 1.0)
+    export(data, PARAMS.model_copy(update={"maximum_megabytes": 1e-6}))
+    delete_tag = type(client).delete_model_version_tag
+
+    def interrupted_after_the_first(*arguments):
+        delete_tag(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(client), "delete_model_version_tag", interrupted_after_the_first)
+        with pytest.raises(KeyboardInterrupt):
+            export(data, allow=True)
+    export(data, PARAMS.model_copy(update={"maximum_megabytes": 1e-6}))
+    assert decisions(client) == {1: "promoted", 2: "kept-champion"}
+
+
+def test_a_decision_that_was_recorded_in_part_is_made_again(client, models, data, monkeypatch):
+    add_run(client, models[NO_BLUE], data, 0.66)
+    export(data)
+    add_run(client, models[ALL_COLOURS], data, 1.0)
+    set_tag = type(client).set_model_version_tag
+
+    def interrupted_before_the_decision(self, name, version, key, value):
+        if key == "decision":
+            raise KeyboardInterrupt
+        set_tag(self, name, version, key, value)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(client), "set_model_version_tag", interrupted_before_the_decision)
+        with pytest.raises(KeyboardInterrupt):
+            export(data)
+    assert decisions(client) == {1: "promoted", 2: None}
+    export(data)
+    assert decisions(client) == {1: "promoted", 2: "promoted"}
+
+
+def test_without_a_champion_a_model_over_a_limit_is_an_error(client, models, data, tmp_path):
+    add_run(client, models[ALL_COLOURS], data, 1.0)
+    with pytest.raises(PipelineError, match=r"no run may become champion.*maximum_megabytes.*ALLOW=1"):
+        export(data, PARAMS.model_copy(update={"maximum_megabytes": 1e-6}))
+    assert not (tmp_path / "dist").exists()
+    export(data)  # the limit is raised: it is compared again
+    assert decisions(client) == {1: "promoted"}
+
+
+def test_the_next_best_run_is_not_compared_after_the_best_one_was(client, models, tmp_path):
+    data = write_splits(tmp_path / "data", [40, 40, 3])
+    add_run(client, models[NO_BLUE], data, 0.96)
+    export(data)
+    add_run(client, models[ALL_COLOURS], data, 1.0)
+    add_run(client, models[NO_GREEN], data, 0.97)
+    export(data)
+    export(data)  # neither after a decision of an earlier call
+    assert decisions(client) == {1: "promoted", 2: "kept-champion"}
+
+
+def test_an_equal_challenger_is_not_promoted(client, models, data):
+    first = add_run(client, models[NO_BLUE], data, 0.66)
+    export(data)
+    add_run(client, models[NO_GREEN], data, 0.67)
+    export(data)
+    assert (champion(client).run_id, decisions(client)) == (first, {1: "promoted", 2: "kept-champion"})
+
+
+@pytest.mark.parametrize(
+    "flaw",
+    [
+        {"status": "FAILED"},
+        {"status": "RUNNING"},
+        {"parity_passed": "false"},
+        {"archive_sha256": "00" * 32},
+        {"splits_sha256": "00" * 32},
+    ],
+    ids=str,
+)
+def test_a_run_that_does_not_compete_is_ignored(client, models, data, flaw):
+    add_run(client, models[ALL_COLOURS], data, 0.99, **flaw)
+    good = add_run(client, models[NO_BLUE], data, 0.10)
+    export(data)
+    assert champion(client).run_id == good
+
+
+def test_a_run_without_its_files_does_not_compete(client, data):
+    import mlflow
+
+    with mlflow.start_run(tags=tags_of(data) | {"parity_passed": "true"}):
+        mlflow.log_metrics({"best_validation_accuracy": 0.99, "test_accuracy": 0.5})
+    with pytest.raises(PipelineError, match="no finished run"):
+        export(data)
+
+
+def test_a_run_without_validation_accuracy_does_not_compete(client, models, data):
+    add_run(client, models[ALL_COLOURS], data, None)
+    with pytest.raises(PipelineError, match="no finished run"):
+        export(data)
+
+
+def test_a_champion_on_other_data_is_replaced_without_a_comparison(client, models, data, tmp_path):
+    add_run(client, models[ALL_COLOURS], data, 1.0)
+    export(data)
+    other = write_splits(tmp_path / "other", [5, 5, 5], archive_sha256="00" * 32)
+    run_id = add_run(client, models[NO_BLUE], other, 0.10)
+    export(other)
+    assert champion(client).run_id == run_id
+    assert "decision.p_value" not in champion(client).tags
+
+
+@pytest.mark.parametrize("step", ["register", "record_decision", "set_champion_alias", "fetch_version"])
+def test_an_interrupted_export_continues_when_run_again(client, models, data, tmp_path, monkeypatch, step):
+    add_run(client, models[NO_BLUE], data, 0.66)
+    export(data)
+    before = content(tmp_path / "dist")
+    add_run(client, models[ALL_COLOURS], data, 1.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(store, step, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            export(data)
+    assert content(tmp_path / "dist") == before
+    export(data)
+    assert (int(champion(client).version), decisions(client)) == (2, {1: "promoted", 2: "promoted"})
+
+
+def interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
+def test_a_rollback_lasts_until_there_is_a_better_run(client, models, data, tmp_path, capsys):
+    first = add_run(client, models[NO_BLUE], data, 0.66)
+    export(data)
+    add_run(client, models[ALL_COLOURS], data, 1.0)
+    export(data)
+    rollback("1", tmp_path / "dist")
+    assert (champion(client).run_id, decisions(client)) == (first, {1: "promoted", 2: "rolled-back"})
+    export(data)
+    printed = capsys.readouterr().out
+    assert f"version 2 of {REGISTERED_NAME}, decided before: rolled-back, rolled back to version 1" in printed
+    assert f"version 1 of {REGISTERED_NAME} stays champion" in printed
+    assert (champion(client).run_id, champion(client).tags["decision.by"]) == (first, "rollback")
+    better = add_run(client, models[ALL_COLOURS_RENAMED], data, 0.99)
+    export(data)
+    assert (champion(client).run_id, decisions(client)) == (better, {1: "promoted", 2: "rolled-back", 3: "promoted"})
+    export(data, allow=True)
+    assert int(champion(client).version) == 2
+
+
+def test_a_version_that_a_rollback_promotes_has_no_figures_of_an_earlier_decision(client, models, data, tmp_path):
+    add_run(client, models[NO_BLUE], data, 0.66)
+    export(data)
+    add_run(client, models[ALL_COLOURS], data, 1.0)
+    export(data)
+    assert "decision.p_value" in champion(client).tags
+    rollback("1", tmp_path / "dist")
+    rollback("2", tmp_path / "dist")
+    assert decisions(client) == {1: "rolled-back", 2: "promoted"}
+    assert champion(client).tags["decision.reason"] == "rolled back to version 2"
+    assert "decision.p_value" not in champion(client).tags
+
+
+def test_a_rollback_to_a_changed_version_changes_nothing(client, models, data, tmp_path):
+    first = add_run(client, models[NO_BLUE], data, 0.66)
+    export(data)
+    add_run(client, models[ALL_COLOURS], data, 1.0)
+    export(data)
+    (per_class,) = tmp_path.rglob(f"mlartifacts/{first}/artifacts/onnx_model_*/per_class.csv")
+    per_class.write_text("class_name\ncat\n")
+    with pytest.raises(PipelineError, match="the files of version 1 of"):
+        rollback("1", tmp_path / "dist")
+    assert (int(champion(client).version), decisions(client)) == (2, {1: "promoted", 2: "promoted"})
+
+
+def test_if_a_limit_excludes_the_best_run_the_next_best_is_compared(client, models, data, tmp_path):
+    add_run(client, models[ALL_COLOURS], data, 1.0)
+    small = add_run(client, models[NO_BLUE], data, 0.66)
+    sizes = [models[place].stat().st_size / 1e6 for place in (NO_BLUE, ALL_COLOURS)]
+    assert sizes[0] < sizes[1]
+    export(data, PARAMS.model_copy(update={"maximum_megabytes": sizes[0]}))
+    assert (champion(client).run_id, decisions(client)) == (small, {1: "kept-champion", 2: "promoted"})
+
+
+def test_on_earlier_data_its_model_becomes_champion_again(client, models, data, tmp_path):
+    first = add_run(client, models[ALL_COLOURS], data, 1.0)
+    export(data)
+    other = write_splits(tmp_path / "other", [5, 5, 5], archive_sha256="00" * 32)
+    add_run(client, models[NO_BLUE], other, 0.10)
+    export(other)
+    export(data)
+    assert champion(client).run_id == first
+    assert decisions(client) == {1: "promoted", 2: "promoted"}
+
+
+def test_a_version_registered_by_hand_is_refused(client, models, data, tmp_path):
+    run_id = add_run(client, models[ALL_COLOURS], data, 1.0)
+    export(data)
+    version = client.create_model_version(REGISTERED_NAME, f"runs:/{run_id}/by_hand", run_id, tags=tags_of(data))
+    client.set_registered_model_alias(REGISTERED_NAME, "champion", version.version)
+    with pytest.raises(PipelineError, match=r"version 2 of .* was not registered by this `make export`"):
+        export(data)
+
+
+@pytest.mark.parametrize("number", ["7", ""])
+def test_a_rollback_to_a_missing_version_is_refused(client, models, data, number, tmp_path):
+    add_run(client, models[ALL_COLOURS], data, 1.0)
+    export(data)
+    with pytest.raises(PipelineError, match=rf"no version '{number}' of .*; versions: 1 \(promoted\)"):
+        rollback(number, tmp_path / "dist")
+
+
+def test_a_later_export_of_the_champions_run_does_not_change_its_bundle(client, models, data, tmp_path):
+    """dvc repro with another opset overwrites the run's ONNX file; the registered version keeps its own."""
+    run_id = add_run(client, models[ALL_COLOURS], data, 1.0)
+    export(data)
+    client.log_artifact(run_id, models[NO_BLUE])
+    client.set_tag(run_id, "onnx_sha256", sha256_of(models[NO_BLUE]))
+    export(data)
+    assert int(champion(client).version) == 1
+    assert sha256_of(tmp_path / f"dist/{REGISTERED_NAME}-v1/model.onnx") == sha256_of(models[ALL_COLOURS])
+
+
+def test_a_changed_version_is_refused(client, models, data, tmp_path):
+    run_id = add_run(client, models[ALL_COLOURS], data, 1.0)
+    export(data)
+    (registered,) = tmp_path.rglob(f"mlartifacts/{run_id}/artifacts/onnx_model_*/model.onnx")
+    registered.write_bytes(models[NO_BLUE].read_bytes())
+    with pytest.raises(PipelineError, match=f"the files of version 1 of {REGISTERED_NAME} were changed"):
+        export(data)
+
+
+def test_a_changed_artifact_is_refused(client, models, data, tmp_path):
+    add_run(client, models[ALL_COLOURS], data, 1.0, onnx_sha256="00" * 32)
+    with pytest.raises(
+        PipelineError, match=r"the files of MLflow run .* were changed.*dvc repro --force --single-item evaluate export"
+    ):
+        export(data)
+    assert not list(tmp_path.glob("dist/*"))
+
+
+def command(data, folder, **environment):
+    """`make export` in `folder`, whose params.yaml is the project's."""
+    paths = [data["verdict"], data["train"], data["validation"], "dist"]
+    (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    return run(folder, "pipeline.promote", *paths, PYTHONPATH=str(ROOT), **environment)
+
+
+def test_the_command_prints_what_it_does_and_nothing_else(client, models, data, tmp_path):
+    add_run(client, models[ALL_COLOURS], data, 1.0, **{"mlflow.runName": "a run"})
+    done = command(data, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "promote: measuring the model of MLflow run a run",
+        f"promote: version 1 of {REGISTERED_NAME}: promoted, there is no champion on this data to compare with",
+        f"promote: dist/{REGISTERED_NAME}-v1, validation accuracy 1.0000, test accuracy 0.5000",
+    ]
+
+
+def test_a_dist_that_cannot_be_written_is_not_reported_as_a_failure_of_the_store(client, models, data, tmp_path):
+    add_run(client, models[ALL_COLOURS], data, 1.0)
+    (tmp_path / "dist").write_text("a file where a folder should be")
+    done = command(data, tmp_path)
+    assert done.returncode == 1
+    assert "MLflow store" not in done.stderr
+    assert "dist" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unreachable_store_is_reported(data, tmp_path):
+    done = command(data, tmp_path, MLFLOW_TRACKING_URI="http://127.0.0.1:9", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "cannot record in the MLflow store http://127.0.0.1:9" in done.stderr
+
+
+def test_without_a_run_it_says_what_to_do(client, data, tmp_path):
+    done = command(data, tmp_path)
+    assert done.returncode == 1
+    assert "has no finished run with an exported model on the current data" in done.stderr
+    assert done.stderr.startswith("promote: ")
+    assert "make repro" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_current_results_it_says_what_to_do(tmp_path):
+    nothing = dict.fromkeys(("verdict", "train", "validation"), tmp_path / "none")
+    done = command(nothing, tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "there are no results here yet. Run `make repro`" in done.stderr
