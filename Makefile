@@ -13,7 +13,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: help setup demo repro ui reference evidence export rollback seeds test lint bench lock
+.PHONY: help setup demo repro ui reference evidence export rollback seeds test fuzz lint bench lock
 
 help: ## list the targets
 	@echo "usage: make TARGET"
@@ -64,6 +64,9 @@ seeds: .venv/installed ## train with N seeds and report the seed noise of accura
 
 test: .venv/installed ## run the tests
 	@.venv/bin/python -m pytest
+
+fuzz: .venv/installed ## feed N mutated pickles and N mutated archives to the reader: N=100000
+	@MUTATIONS="$(N)" .venv/bin/python -m pytest -n0 tests/data/test_hostile_archives.py -k mutated
 
 lint: .venv/installed ## check style, formatting and types
 	@.venv/bin/python -m ruff check .

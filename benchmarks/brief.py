@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from benchmarks.flops import training_flops
-from pipeline.data.cifar10 import read_archive
+from pipeline.data.archive import read_archive
 from pipeline.models.keras_backend import start_keras
 
 EPOCHS = 10  # of the benchmark

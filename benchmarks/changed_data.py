@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.data.cifar10 import Archive
+from pipeline.data.archive import Archive
 from pipeline.data.luminance import luminance
 from pipeline.evidence.corruptions import blur, brightness, noise, pixelate, reencoded, to_uint8
 

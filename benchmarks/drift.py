@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp
 from benchmarks.changed_data import DataSet, data_sets
 from pipeline.common.files import Json
 from pipeline.common.params import read_params
-from pipeline.data.cifar10 import Archive, read_archive
+from pipeline.data.archive import Archive, read_archive
 from pipeline.data.splits import SPLIT_NAMES, Split
 from pipeline.prepare import PrepareParams, choose_validation, split_archive
 from pipeline.validate import check_splits, describe_drift

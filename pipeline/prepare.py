@@ -8,7 +8,7 @@ from pydantic import Field
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import atomic_outputs, sha256_of
 from pipeline.common.params import Params, run_stage
-from pipeline.data.cifar10 import Archive, read_archive
+from pipeline.data.archive import Archive, read_archive
 from pipeline.data.image_grid import draw_contact_sheet
 from pipeline.data.splits import Split, write_split
 

@@ -6,7 +6,7 @@ import pytest
 from projects import run, set_params, words
 
 from pipeline.common.errors import PipelineError
-from pipeline.data.cifar10 import read_archive
+from pipeline.data.archive import read_archive
 from pipeline.data.splits import read_split
 from pipeline.prepare import PrepareParams, choose_validation, prepare
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from benchmarks.changed_data import DAMAGED, HARMLESS, change_images, change_labels, data_sets, flip, swap
-from pipeline.data.cifar10 import Archive
+from pipeline.data.archive import Archive
 from pipeline.data.synthetic import CLASS_NAMES, generate
 
 DATA = Archive(*generate(500, seed=1), *generate(100, seed=2), list(CLASS_NAMES))

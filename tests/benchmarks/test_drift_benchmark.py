@@ -6,7 +6,7 @@ from benchmarks.changed_data import DAMAGED, HARMLESS, DataSet, change_images, d
 from benchmarks.drift import check_data_set, compare_halves, drift_text, measure_drift
 from benchmarks.readme import DRIFT
 from benchmarks.rows import read_rows
-from pipeline.data.cifar10 import Archive
+from pipeline.data.archive import Archive
 from pipeline.data.splits import Split
 from pipeline.data.synthetic import CLASS_NAMES, generate
 from pipeline.validation.drift import summarize

@@ -1,6 +1,6 @@
 import numpy as np
 
-from pipeline.data.cifar10 import read_archive
+from pipeline.data.archive import read_archive
 from pipeline.data.synthetic import CLASS_NAMES, generate, write_archive
 
 

@@ -1,0 +1,161 @@
+import io
+import os
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+from archives import contents, row, write
+
+from pipeline.common.errors import PipelineError
+from pipeline.data.archive import decode, read_archive
+from pipeline.data.synthetic import pack
+
+
+def test_decode_puts_row_column_and_channel_in_that_order():
+    images, labels = decode("data_batch_1", {"data": row(channel=2, line=5, column=7), "labels": [9]})
+    assert np.argwhere(images).tolist() == [[0, 5, 7, 2]]
+    assert labels.tolist() == [9]
+    assert (images.dtype, labels.dtype) == (np.uint8, np.uint8)
+
+
+def test_an_archive_keeps_its_order_and_its_own_class_names(tmp_path):
+    data = read_archive(write(tmp_path / "a.tar.gz", contents(batches=12)))
+    assert data.train_images[:, 0, 0, 0].tolist() == list(range(1, 13))  # batch 10 follows 9, not 1
+    assert (data.test_images[:, 0, 0, 0].tolist(), data.test_labels.tolist()) == ([255], [1])
+    assert data.class_names == ["cat", "dog"]
+
+
+def test_text_keys_are_read_like_bytes_keys(tmp_path):
+    files = {name: {key.decode(): value for key, value in content.items()} for name, content in contents().items()}
+    assert read_archive(write(tmp_path / "a.tar.gz", files)).class_names == ["cat", "dog"]
+
+
+def test_a_pickle_as_python_2_and_numpy_1_wrote_it_is_read(tmp_path):
+    """CIFAR-10's own format: protocol 2, numpy.core, and str keys of Python 2."""
+    array = row(value=7)
+    old = (
+        b"\x80\x02}(U\x0bbatch_labelU\x15training batch 1 of 1U\x06labels](K\x00eU\x04data"
+        + b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01K\x01M\x00\x0c\x86"
+        + b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        + b"\x89T\x00\x0c\x00\x00"
+        + array.tobytes()
+        + b"tbu."
+    )
+    files = {name: pickle.dumps(content, protocol=4) for name, content in contents(batches=1).items()} | {
+        "data_batch_1": old
+    }
+    (tmp_path / "a.tar.gz").write_bytes(pack(files))
+    assert read_archive(tmp_path / "a.tar.gz").train_images[0, 0, 0].tolist() == [7, 0, 0]
+
+
+class Shell:
+    """Its pickle calls os.system when it is loaded."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("member", ["data_batch_2", "test_batch", "batches.meta"])
+def test_a_pickle_that_calls_a_shell_is_refused_and_not_executed(tmp_path, member):
+    files = contents() | {member: Shell(f"touch '{tmp_path}/owned'")}
+    with pytest.raises(PipelineError, match=rf"{member} must contain a dictionary, got another object"):
+        read_archive(write(tmp_path / "a.tar.gz", files))
+    assert not (tmp_path / "owned").exists()
+
+
+def change(member, key, value):
+    files = contents()
+    files[member] = files[member] | {key: value}
+    return files
+
+
+def without(member, key=None):
+    files = contents()
+    if key is None:
+        del files[member]
+    else:
+        del files[member][key]
+    return files
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (without("data_batch_2"), "has no data_batch_2"),
+        (without("data_batch_1"), "has no data_batch_1"),
+        (without("test_batch"), "has no test_batch"),
+        (without("batches.meta"), "has no batches.meta"),
+        (without("batches.meta", b"label_names"), "batches.meta has no label_names"),
+        (without("data_batch_1", b"labels"), "data_batch_1 has no labels"),
+        (change("batches.meta", b"label_names", []), "must list 2 to 256 class names, got list"),
+        (change("batches.meta", b"num_cases_per_batch", 2), "announces 2 images per batch, but data_batch_1 has 1"),
+        (
+            change("batches.meta", b"num_cases_per_batch", 0),
+            "num_cases_per_batch must be an integer above 0, got 0",
+        ),
+        (
+            change("data_batch_1", b"data", np.zeros((1, 10), np.uint8)),
+            r"3072 bytes a row, got uint8 of shape \(1, 10\)",
+        ),
+        (change("data_batch_1", b"data", np.zeros((1, 3072))), "3072 bytes a row, got another object"),
+        (change("data_batch_1", b"data", [1, 2]), r"3072 bytes a row, got list"),
+        (change("data_batch_2", b"labels", [2]), "data_batch_2 has label 2, but batches.meta names 2 classes, 0 to 1"),
+        (change("data_batch_2", b"labels", [-1]), "data_batch_2 has label -1"),
+        (change("data_batch_2", b"labels", [0, 1]), "list of 1 integers as labels"),
+        (change("data_batch_2", b"labels", ["0"]), "list of 1 integers as labels"),
+        (change("data_batch_1", b"batch_label", b"something"), 'must be titled "training batch 1 of N", got'),
+        (
+            contents() | {"data_batch_7": contents()["data_batch_2"]},
+            "has data_batch_7, but data_batch_1 is 'training batch 1 of 2'",
+        ),
+        (contents() | {"test_batch": [1, 2]}, "test_batch must contain a dictionary, got list"),
+    ],
+)
+def test_an_archive_that_contradicts_itself_is_refused(tmp_path, files, message):
+    with pytest.raises(PipelineError, match=f"(?s){message}.*download.urls.*dvc repro"):
+        read_archive(write(tmp_path / "a.tar.gz", files))
+
+
+def archive_with(member):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        tar.addfile(member)
+    return packed.getvalue()
+
+
+def link(name, target):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = tarfile.SYMTYPE, target
+    return member
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no archive at all", "cannot be read as a tar.gz"),
+        (pack({"batches.meta": b"x" * 100_000})[:-200], "cannot be read as a tar.gz"),
+        (archive_with(tarfile.TarInfo("../../etc/cron.d/job")), r"'../../etc/cron.d/job' points outside the archive"),
+        (archive_with(tarfile.TarInfo("/etc/passwd")), "'/etc/passwd' points outside the archive"),
+        (
+            archive_with(link("cifar-10-batches-py/test_batch", "/etc/passwd")),
+            "is a link, a device or sparse, but only files",
+        ),
+    ],
+    ids=["no archive", "cut", "upwards", "absolute", "link"],
+)
+def test_a_broken_or_unsafe_tar_is_refused(tmp_path, content, message):
+    (tmp_path / "a.tar.gz").write_bytes(content)
+    with pytest.raises(PipelineError, match=f"(?s){message}.*dvc repro"):
+        read_archive(tmp_path / "a.tar.gz")
+
+
+def test_cut_anywhere_an_archive_is_refused(tmp_path):
+    whole = write(tmp_path / "a.tar.gz", contents()).read_bytes()
+    for length in range(0, len(whole) - 8, max(1, len(whole) // 40)):
+        (tmp_path / "cut.tar.gz").write_bytes(whole[:length])
+        with pytest.raises(PipelineError):
+            read_archive(tmp_path / "cut.tar.gz")
