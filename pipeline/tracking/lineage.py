@@ -42,7 +42,7 @@ def stage_tags(*stages: str) -> dict[str, str]:
     """A tag `dvc.STAGE` for each of these stages: the hashes of its outputs in dvc.lock."""
     if not LOCK_FILE.exists():  # run by hand, without DVC
         return {}
-    locked = yaml.safe_load(LOCK_FILE.read_text())["stages"]
+    locked = (yaml.safe_load(LOCK_FILE.read_text()) or {}).get("stages", {})  # empty if DVC was killed writing it
     return {
         f"dvc.{stage}": json.dumps({out["path"]: out["md5"] for out in locked[stage].get("outs", [])})
         for stage in stages

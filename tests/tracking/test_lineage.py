@@ -53,3 +53,10 @@ def test_settings_of_the_data_have_no_url(monkeypatch, tmp_path):
         "prepare.seed": 0,
         "validate.tolerance": 0.01,
     }
+
+
+def test_an_empty_lock_file_gives_no_tags(tmp_path, monkeypatch):
+    """DVC leaves one if it is killed while it writes it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.lock").write_text("")
+    assert stage_tags("prepare") == {}
