@@ -19,22 +19,43 @@ def exit_on_error(name: str) -> Iterator[None]:
     """
     try:
         yield
+        if sys.stdout:
+            sys.stdout.flush()
     except PipelineError as error:
         sys.exit(f"{name}: {error}")
     except FileNotFoundError as error:
         sys.exit(f"{name}: {error.filename} does not exist. `dvc repro` creates missing files.")
     except BrokenPipeError:  # the reader of the output has exited, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         sys.exit(1)
     except OSError as error:
+        discard_output()
         sys.exit(f"{name}: {error}. Free disk space or fix the permissions, then run the same command again.")
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted; no partial files remain. Run the same command to continue.", file=sys.stderr)
         sys.exit(130)
 
 
+def discard_output() -> None:
+    """Discard printed text that cannot be written: at exit, Python would try again and print the error."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def root_cause(error: BaseException) -> str:
     """First line of the message of the exception that started the chain; later ones wrap and repeat it."""
-    while (cause := error.__cause__ or error.__context__) is not None and not isinstance(cause, LookupError):
+    while not error.__suppress_context__ or error.__cause__:  # `raise ... from None` starts a chain
+        cause = error.__cause__ or error.__context__
+        if cause is None or isinstance(cause, LookupError):
+            break
         error = cause
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def printable(text: str, limit: int | None = None) -> str:
+    """The text on one line, with control and other invisible characters escaped, cut after `limit` characters."""
+    shown = text if limit is None or len(text) <= limit else f"{text[:limit]} ..."
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown)

@@ -1,8 +1,11 @@
 import errno
+import subprocess
+import sys
 
 import pytest
+from projects import ROOT
 
-from pipeline.common.errors import PipelineError, exit_on_error, root_cause
+from pipeline.common.errors import PipelineError, exit_on_error, printable, root_cause
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,40 @@ def test_the_root_cause_is_the_first_line_of_the_first_exception():
     assert root_cause(error) == "disk is full"
 
 
+def test_the_root_cause_does_not_follow_an_exception_that_was_replaced():
+    error = ValueError("not an image")
+    error.__context__ = OSError("cannot identify")
+    error.__suppress_context__ = True  # raise ... from None
+    assert root_cause(error) == "not an image"
+
+
+def test_output_that_cannot_be_written_is_one_message():
+    code = "from pipeline.common.errors import exit_on_error\nwith exit_on_error('stage'):\n    print('text')"
+    command = ["env", "--unset=PYTHONUNBUFFERED", sys.executable, "-c", code]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("stage: [Errno 28] No space left on device. Free disk space")
+
+
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError), exit_on_error("stage"):
         _ = 1 / 0
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ünï 中 'q\".png", "ünï 中 'q\".png"),
+        ("a\nb\r\t", r"a\nb\r\t"),
+        ("\x1b[31mred\x07\x00", r"\x1b[31mred\x07\x00"),
+        ("\x9b1m\u2028\u202e", r"\x9b1m\u2028\u202e"),
+        ("caf\udce9", r"caf\udce9"),
+    ],
+)
+def test_invisible_characters_are_escaped(text, shown):
+    assert printable(text) == shown
+
+
+def test_a_long_text_is_cut():
+    assert (printable("a" * 10, 9), printable("a" * 9, 9)) == ("a" * 9 + " ...", "a" * 9)
