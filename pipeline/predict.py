@@ -1,52 +1,82 @@
 """Classify image files with a bundle: python -m pipeline.predict BUNDLE IMAGE...
 
-Needs only ONNX Runtime, NumPy and Pillow. Images of any size and mode are rotated by their EXIF orientation, put on
-white if transparent, cropped to the largest square in the middle and resized to the input by averaging.
+Needs only ONNX Runtime, NumPy and Pillow. How an image becomes the model's input is in pipeline/data/pictures.py.
 """
 
 import argparse
+import io
 import json
+import os
 import sys
-import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from pipeline.common.errors import PipelineError, exit_on_error, root_cause
-from pipeline.data.cifar10 import SIDE
-from pipeline.onnx.session import open_session, predict_probabilities
-from pipeline.registry.bundle import LABELS, ONNX_FILE, read_bundle
+from pipeline.common.errors import PipelineError, exit_on_error, printable, root_cause
+from pipeline.data.pictures import read_image
+from pipeline.onnx.isolated import IsolatedModel, UnusableModel
+from pipeline.registry.bundle import LABELS, ONNX_FILE, REMEDY, read_bundle
 
 BATCH_SIZE = 64  # images
 
 
 def predict(bundle: Path, paths: list[Path], as_json: bool) -> int:
     """Print the most probable classes of each file and of all files in folders; returns how many cannot be read."""
-    read_bundle(bundle, ONNX_FILE, LABELS)
-    session, class_names = open_session(bundle / ONNX_FILE), (bundle / LABELS).read_text().splitlines()
-    files, failed = [file for path in paths for file in files_in(path)], 0
+    contents = read_bundle(bundle, ONNX_FILE, LABELS)
+    class_names = contents[LABELS].decode("utf-8", "backslashreplace").split("\n")[:-1]
+    try:
+        with IsolatedModel(contents[ONNX_FILE], len(class_names)) as model:
+            if model.class_names != json.dumps(class_names):
+                raise PipelineError(
+                    f"{bundle / LABELS} has the classes {json.dumps(class_names)[:300]}, but those of {ONNX_FILE} are "
+                    f"{printable(model.class_names, 300) or 'missing'}. {REMEDY}"
+                )
+            return classify(model, class_names, paths, as_json)
+    except UnusableModel as error:
+        raise PipelineError(f"{bundle / ONNX_FILE} cannot be used: {error}. {REMEDY}") from None
+
+
+def classify(model: IsolatedModel, class_names: list[str], paths: list[Path], as_json: bool) -> int:
+    """Print the most probable classes as `predict` does."""
+    no_files = "the folder has no files, apart from hidden ones"
+    files = [entry for path in paths for entry in list(files_in(path)) or [(path, no_files)]]
+    failed = 0
     for start in range(0, len(files), BATCH_SIZE):
-        batch = [(file, image_or_reason(file)) for file in files[start : start + BATCH_SIZE]]
+        batch = [(file, reason or image_or_reason(file)) for file, reason in files[start : start + BATCH_SIZE]]
         images = [image for _, image in batch if isinstance(image, np.ndarray)]
-        rows = iter(predict_probabilities(session, np.stack(images), BATCH_SIZE) if images else ())
+        rows = iter(model.predict(np.stack(images)) if images else ())
         for file, image in batch:
             if isinstance(image, str):
                 print_failure(file, image, as_json)
             else:
                 print(result_line(file, next(rows), class_names, as_json))
+        sys.stdout.flush()
         failed += len(batch) - len(images)
         show_progress(min(start + BATCH_SIZE, len(files)), len(files))
     return failed
 
 
-def files_in(path: Path) -> list[Path]:
-    """The file itself, or all files in a folder and its subfolders, sorted by name, without hidden ones."""
-    if not path.is_dir():
-        return [path]
-    inside = sorted(file for file in path.rglob("*") if file.is_file())
-    visible = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-    return visible or [path]  # an empty folder is reported as a file that cannot be read
+def files_in(path: Path) -> Iterator[tuple[Path, str]]:
+    """The file itself, or all files in a folder, its subfolders and linked folders, in order and without hidden ones.
+
+    A folder that cannot be read, or is a link to a folder that is read anyway, comes with the reason.
+    """
+    seen: dict[tuple[int, int], Path] = {}  # the folders by device and inode
+    remaining = [path]
+    while remaining:
+        path = remaining.pop()
+        if not os.path.isdir(path):  # follows links
+            yield path, ""
+            continue
+        try:
+            status = path.stat()
+            if (first := seen.setdefault((status.st_dev, status.st_ino), path)) == path:
+                remaining += sorted((entry for entry in path.iterdir() if entry.name[0] != "."), reverse=True)
+            else:
+                yield path, f"it is the folder {first}, which is read once"
+        except OSError as error:
+            yield path, error.strerror or str(error)
 
 
 def image_or_reason(file: Path) -> np.ndarray | str:
@@ -54,30 +84,7 @@ def image_or_reason(file: Path) -> np.ndarray | str:
     try:
         return read_image(file)
     except Exception as error:  # a damaged file can raise anything
-        return root_cause(error)
-
-
-def read_image(path: Path) -> np.ndarray:
-    """An image file as uint8 (32, 32, 3), RGB, 0 to 255; raises any exception of Pillow."""
-    with warnings.catch_warnings():  # above `Image.MAX_IMAGE_PIXELS`: a small file can claim a size that fills memory
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
-            upright = to_rgb(ImageOps.exif_transpose(image))
-    side = min(upright.size)
-    left, top = (upright.width - side) // 2, (upright.height - side) // 2
-    square = (left, top, left + side, top + side)
-    return np.asarray(upright.resize((SIDE, SIDE), Image.Resampling.BOX, square))
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """The image in 8-bit RGB: 16-bit grayscale is scaled down, transparency becomes white."""
-    if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
-        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"its pixels are 32-bit numbers (mode {image.mode}) of unknown range: convert it to 8 bits")
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    return image.convert("RGB")
+        return getattr(error, "strerror", None) or printable(root_cause(error), 300)
 
 
 def result_line(file: Path, probabilities: np.ndarray, class_names: list[str], as_json: bool) -> str:
@@ -87,7 +94,7 @@ def result_line(file: Path, probabilities: np.ndarray, class_names: list[str], a
     if as_json:
         predictions = [{"class": name, "probability": probability} for name, probability in best]
         return json.dumps({"file": str(file), "predictions": predictions})
-    return f"{file}: " + "  ".join(f"{name} {probability:.1%}" for name, probability in best)
+    return printable(f"{file}: " + "  ".join(f"{name} {probability:.1%}" for name, probability in best))
 
 
 def print_failure(file: Path, reason: str, as_json: bool) -> None:
@@ -95,7 +102,7 @@ def print_failure(file: Path, reason: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"file": str(file), "error": reason}))
     erase = "\r\033[K" if sys.stderr.isatty() else ""  # removes the progress bar
-    print(f"{erase}predict: {file} is skipped: {reason}", file=sys.stderr)
+    print(f"{erase}predict: {printable(f'{file} is skipped: {reason}')}", file=sys.stderr)
 
 
 def show_progress(done: int, files: int) -> None:
@@ -112,9 +119,13 @@ def main() -> None:
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="an image file, or a folder of images")
     parser.add_argument("--json", action="store_true", help="print one JSON object per file")
     arguments = parser.parse_args()
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a file name may not be valid text
+    if sys.stderr is None:  # closed: print() would use stdout
+        sys.stderr = io.StringIO()
+    if sys.stdout is None:
+        raise PipelineError("standard output is closed, so no result can be printed. Redirect it to a file.")
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # it may not be UTF-8
     if failed := predict(arguments.bundle, arguments.images, arguments.json):
-        raise PipelineError(f"{failed} of the files could not be read as images; all others are classified.")
+        raise PipelineError(f"{failed} of the files and folders could not be read; all others are classified.")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ python -m pipeline.rollback VERSION DIST
 import sys
 from pathlib import Path
 
-from pipeline.common.errors import PipelineError, exit_on_error
+from pipeline.common.errors import PipelineError, exit_on_error, printable
 from pipeline.registry import store
-from pipeline.registry.model_version import write_champion_bundle
-from pipeline.registry.store import ALIAS, PROMOTED, REGISTERED_NAME, ROLLED_BACK
+from pipeline.registry.artifacts import REGISTERED_NAME, fetch_version, refuse_unusable
+from pipeline.registry.model_version import require_usable, write_version_bundle
+from pipeline.registry.store import ALIAS, PROMOTED, ROLLED_BACK
 from pipeline.tracking.store import connect
 
 
@@ -19,18 +20,21 @@ def rollback(number: str, dist: Path) -> None:
     champion, versions = store.current_champion(client), store.all_versions(client)
     chosen = next((version for version in versions if str(version.version) == number), None)
     if chosen is None:
-        known = ", ".join(f"{each.version} ({each.tags.get('decision')})" for each in versions) or "none"
+        known = [f"{each.version} ({printable(str(each.tags.get('decision')), 30)})" for each in versions]
         raise PipelineError(
-            f"there is no version {number!r} of {REGISTERED_NAME}; versions: {known}. Run `make rollback VERSION=N`."
+            f"there is no version {number!r} of {REGISTERED_NAME}; versions: {', '.join(known) or 'none'}. "
+            "Run `make rollback VERSION=N`."
         )
     facts: store.Facts = {"by": "rollback", "reason": f"rolled back to version {number}"}
-    with store.fetch_version(chosen):  # changed files are refused before a decision is recorded
+    remedy = "Run `make rollback VERSION=N` with another version."
+    with refuse_unusable(chosen, remedy), fetch_version(chosen) as files:
+        require_usable(files)  # before a decision is recorded
         if champion and champion.version != chosen.version:
             store.record_decision(client, champion, facts | {"decision": ROLLED_BACK})
         store.record_decision(client, chosen, facts | {"decision": PROMOTED})
         store.set_champion_alias(client, chosen)
-    print(f"rollback: version {number} of {REGISTERED_NAME} is the {ALIAS}")
-    write_champion_bundle(chosen, dist)
+        print(f"rollback: version {number} of {REGISTERED_NAME} is the {ALIAS}")
+        print(f"rollback: {write_version_bundle(files, int(number), dist)}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from projects import ROOT, approve, make_project
 from stores import empty_store
-from toy_models import COLOURS, VERSION_FACTS, colour_model
+from toy_models import COLOURS, VERSION_FACTS, write_colour_model
 
 from pipeline.data.splits import SPLIT_NAMES, Split, write_split
 from pipeline.data.synthetic import CLASS_NAMES, generate, write_archive
@@ -80,7 +80,7 @@ def version(tmp_path):
 
     folder = tmp_path / "version"
     (folder / "pictures").mkdir(parents=True)
-    (folder / "model.onnx").write_bytes(colour_model().SerializeToString(deterministic=True))
+    write_colour_model(folder / "model.onnx")
     write_csv(
         folder / "per_class.csv",
         [{"class_name": name, "precision": 0.5, "recall": 0.25, "f1": 0.75, "images": 10} for name in COLOURS],

@@ -7,13 +7,16 @@ import struct
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from projects import ROOT, run
 
-from pipeline.predict import read_image
+from pipeline.common.files import read_json, sha256_of, write_json
+from pipeline.data.pictures import read_image
+from pipeline.predict import files_in
 
 RED, GREEN, WHITE = (200, 10, 10), (10, 200, 10), (255, 255, 255)
 
@@ -41,7 +44,7 @@ def test_json_is_an_object_per_file(bundle, tmp_path):
     )
     assert good["predictions"][0]["probability"] == pytest.approx(0.957, abs=1e-3)
     assert bad["file"] == f"{tmp_path}/no.txt"
-    assert "cannot identify image file" in bad["error"]
+    assert bad["error"].startswith("it is damaged, or not an image in one of the formats JPEG, PNG, ")
 
 
 def test_tensorflow_and_other_heavy_libraries_are_not_imported(bundle, tmp_path):
@@ -73,7 +76,7 @@ def test_files_that_are_not_images_are_skipped_and_the_others_are_classified(bun
         f"{folder}/truncated.png is skipped",
         f"{tmp_path}/absent.png is skipped",
     ]
-    assert printed[-1] == "predict: 3 of the files could not be read as images; all others are classified."
+    assert printed[-1] == "predict: 3 of the files and folders could not be read; all others are classified."
 
 
 def test_many_files_are_classified_in_batches(bundle, tmp_path):
@@ -103,7 +106,102 @@ def test_a_folder_without_files_is_skipped_and_the_others_are_classified(bundle,
     done = run(ROOT, "pipeline.predict", bundle, tmp_path / "empty", save(tmp_path / "a.png"))
     assert done.returncode == 1
     assert done.stdout.startswith(f"{tmp_path}/a.png: red")
-    assert f"predict: {tmp_path}/empty is skipped: [Errno 21] Is a directory" in done.stderr
+    assert f"predict: {tmp_path}/empty is skipped: the folder has no files, apart from hidden ones" in done.stderr
+
+
+def test_linked_folders_are_read_once_and_dangling_links_are_reported(bundle, tmp_path):
+    folder, other = tmp_path / "folder", tmp_path / "other"
+    for path in (folder / "empty", other):
+        path.mkdir(parents=True)
+    save(folder / "b.png")
+    save(other / "c.png", GREEN)
+    for name, target in {"gone.png": "absent", "link": other, "loop": folder, "self": "self", "z": other}.items():
+        (folder / name).symlink_to(target)
+    (other / "back").symlink_to(folder)
+    os.mkfifo(other / "fifo.png")
+    done = run(ROOT, "pipeline.predict", bundle, folder)
+    assert done.returncode == 1
+    assert [line.split(" 9")[0] for line in done.stdout.splitlines()] == [
+        f"{folder}/b.png: red",
+        f"{folder}/link/c.png: green",
+    ]
+    assert done.stderr.splitlines() == [
+        f"predict: {folder}/gone.png is skipped: No such file or directory",
+        f"predict: {folder}/link/back is skipped: it is the folder {folder}, which is read once",
+        f"predict: {folder}/link/fifo.png is skipped: it is not a regular file, but a folder, a pipe or a device",
+        f"predict: {folder}/loop is skipped: it is the folder {folder}, which is read once",
+        f"predict: {folder}/self is skipped: Too many levels of symbolic links",
+        f"predict: {folder}/z is skipped: it is the folder {folder}/link, which is read once",
+        "predict: 6 of the files and folders could not be read; all others are classified.",
+    ]
+
+
+def test_a_folder_that_cannot_be_listed_is_reported(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert list(files_in(tmp_path)) == [(tmp_path, "Permission denied")]
+
+
+def test_names_with_control_characters_are_escaped_on_one_line(bundle, tmp_path):
+    folder = tmp_path / "names"
+    folder.mkdir()
+    save(tmp_path / "a.png").rename(folder / "\x1b[31mred\n.png")
+    (folder / "bad\n\x1b]0;title\x07.png").touch()
+    done = run(ROOT, "pipeline.predict", bundle, folder)
+    assert done.stdout.startswith(rf"{folder}/\x1b[31mred\n.png: red 9")
+    assert done.stderr.startswith(rf"predict: {folder}/bad\n\x1b]0;title\x07.png is skipped: ")
+    assert (done.stdout.count("\n"), done.stderr.count("\n")) == (1, 2)
+
+
+def test_other_class_names_than_those_of_the_model_are_refused(bundle, tmp_path):
+    (bundle / "labels.txt").write_text("red\nblue\ngreen\n")
+    manifest = read_json(bundle / "manifest.json", "")
+    manifest["files"]["labels.txt"]["sha256"] = sha256_of(bundle / "labels.txt")
+    write_json(bundle / "manifest.json", manifest)
+    done = run(ROOT, "pipeline.predict", bundle, save(tmp_path / "a.png"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f'predict: {bundle}/labels.txt has the classes ["red", "blue", "green"], but those of model.onnx are '
+        '["red", "green", "blue"]. Copy the bundle again, or run `make export`.\n'
+    )
+
+
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+CLOSED = "predict: standard output is closed, so no result can be printed. Redirect it to a file.\n"
+FULL = "predict: [Errno 28] No space left on device. Free disk space"
+STREAMS = {  # redirection -> the start of stdout and of stderr
+    "<&-": ("GOOD: red", "predict: BAD is skipped"),
+    ">&-": ("", CLOSED),
+    "2>&-": ("GOOD: red", ""),
+    "<&- >&- 2>&-": ("", ""),
+    ">/dev/full": ("", "predict: BAD is skipped"),
+    "2>/dev/full": ("GOOD: red", ""),
+    ">/dev/full 2>&1": ("", ""),
+}
+
+
+@pytest.mark.parametrize("redirection", STREAMS)
+@pytest.mark.parametrize("option", ["", "-O", "-OO"])
+def test_closed_streams_full_disks_and_optimised_python_end_well(bundle, tmp_path, redirection, option):
+    (bad := tmp_path / "b.png").touch()
+    good = save(tmp_path / "a.png")
+    command = f"'{sys.executable}' {option} -m pipeline.predict {bundle} {good} {bad} {redirection}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=BUFFERED, capture_output=True, text=True)
+    out, err = STREAMS[redirection]
+    assert done.returncode in (1, 120)  # 120 is Python's own, if it cannot flush stderr
+    for printed, start in ((done.stdout, out), (done.stderr, err)):
+        start = start.replace("GOOD", str(good)).replace("BAD", str(bad))
+        assert printed.startswith(start) if start else printed == ""
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_a_full_disk_is_reported(bundle, tmp_path):
+    command = f"'{sys.executable}' -m pipeline.predict {bundle} {save(tmp_path / 'a.png')} >/dev/full"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=BUFFERED, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.startswith(FULL), done.stderr.count("\n")) == (1, True, 1)
 
 
 def test_a_file_name_that_is_not_valid_text_is_escaped(bundle, tmp_path):

@@ -1,9 +1,17 @@
 """make export and make rollback on a real MLflow store, with runs like those of train, evaluate and export."""
 
+import contextlib
+import io
 import json
+import os
+import re
+import shutil
+import sqlite3
 
 import numpy as np
 import pytest
+from hostile_models import HOSTILE, STRICT, SUBGRAPH, colours
+from onnx import helper
 from PIL import Image
 from projects import ROOT, approve, run
 from stores import empty_store
@@ -13,8 +21,7 @@ from pipeline.common.errors import PipelineError
 from pipeline.common.files import sha256_of, write_csv
 from pipeline.data.splits import Split, write_split
 from pipeline.promote import PromoteParams, promote
-from pipeline.registry import store
-from pipeline.registry.store import REGISTERED_NAME
+from pipeline.registry.artifacts import REGISTERED_NAME, content_sha256
 from pipeline.rollback import rollback
 from pipeline.tracking.store import connect
 
@@ -30,6 +37,7 @@ def models(tmp_path_factory):
         paths.append(tmp_path_factory.mktemp("model") / "model.onnx")
         model = colour_model(blind_to)
         model.graph.name = name
+        helper.set_model_props(model, {"class_names": json.dumps(COLOURS)})
         paths[-1].write_bytes(model.SerializeToString(deterministic=True))
     return paths
 
@@ -120,6 +128,7 @@ def test_the_best_run_on_validation_becomes_champion_and_its_bundle_is_written(c
     assert (champion(client).run_id, decisions(client)) == (best, {1: "promoted"})
     bundle = tmp_path / f"dist/{REGISTERED_NAME}-v1"
     assert sha256_of(bundle / "model.onnx") == sha256_of(models[ALL_COLOURS])
+    assert {path.name for path in (bundle / "pictures").iterdir()} == {"confusion_matrix.png", "predictions.png"}
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert manifest["inputs"] == [{"name": "image", "dtype": "uint8", "shape": ["batch", 32, 32, 3]}]
     assert manifest["outputs"] == [{"name": "probabilities", "dtype": "float32", "shape": ["batch", 3]}]
@@ -254,7 +263,7 @@ def test_the_next_best_run_is_not_compared_after_the_best_one_was(client, models
     add_run(client, models[NO_BLUE], data, 0.96)
     export(data)
     add_run(client, models[ALL_COLOURS], data, 1.0)
-    add_run(client, models[NO_GREEN], data, 0.97)
+    add_run(client, models[NO_GREEN], data, 0.52)
     export(data)
     export(data)  # neither after a decision of an earlier call
     assert decisions(client) == {1: "promoted", 2: "kept-champion"}
@@ -281,7 +290,7 @@ def test_an_equal_challenger_is_not_promoted(client, models, data):
 )
 def test_a_run_that_does_not_compete_is_ignored(client, models, data, flaw):
     add_run(client, models[ALL_COLOURS], data, 0.99, **flaw)
-    good = add_run(client, models[NO_BLUE], data, 0.10)
+    good = add_run(client, models[NO_BLUE], data, 0.66)
     export(data)
     assert champion(client).run_id == good
 
@@ -305,20 +314,28 @@ def test_a_champion_on_other_data_is_replaced_without_a_comparison(client, model
     add_run(client, models[ALL_COLOURS], data, 1.0)
     export(data)
     other = write_splits(tmp_path / "other", [5, 5, 5], archive_sha256="00" * 32)
-    run_id = add_run(client, models[NO_BLUE], other, 0.10)
+    run_id = add_run(client, models[NO_BLUE], other, 0.66)
     export(other)
     assert champion(client).run_id == run_id
     assert "decision.p_value" not in champion(client).tags
 
 
-@pytest.mark.parametrize("step", ["register", "record_decision", "set_champion_alias", "fetch_version"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "registry.store.register",
+        "registry.store.record_decision",
+        "registry.store.set_champion_alias",
+        "promote.write_version_bundle",
+    ],
+)
 def test_an_interrupted_export_continues_when_run_again(client, models, data, tmp_path, monkeypatch, step):
     add_run(client, models[NO_BLUE], data, 0.66)
     export(data)
     before = content(tmp_path / "dist")
     add_run(client, models[ALL_COLOURS], data, 1.0)
     with monkeypatch.context() as patched:
-        patched.setattr(store, step, interrupt)
+        patched.setattr(f"pipeline.{step}", interrupt)
         with pytest.raises(KeyboardInterrupt):
             export(data)
     assert content(tmp_path / "dist") == before
@@ -387,7 +404,7 @@ def test_on_earlier_data_its_model_becomes_champion_again(client, models, data, 
     first = add_run(client, models[ALL_COLOURS], data, 1.0)
     export(data)
     other = write_splits(tmp_path / "other", [5, 5, 5], archive_sha256="00" * 32)
-    add_run(client, models[NO_BLUE], other, 0.10)
+    add_run(client, models[NO_BLUE], other, 0.66)
     export(other)
     export(data)
     assert champion(client).run_id == first
@@ -438,6 +455,203 @@ def test_a_changed_artifact_is_refused(client, models, data, tmp_path):
     ):
         export(data)
     assert not list(tmp_path.glob("dist/*"))
+
+
+# What makes a run unusable: content of model.onnx, tags (None removes one), metrics, other files; and the reason
+GOOD = colours()
+ODD_RUNS = {
+    **{name: (content, {}, {}, {}, reason) for name, (content, reason) in (HOSTILE | STRICT).items()},
+    "a missing hash": (GOOD, {"onnx_sha256": None}, {}, {}, "it has no tag or metric onnx_sha256"),
+    "another hash": (GOOD, {"onnx_sha256": "00" * 32}, {}, {}, "were changed: their SHA-256 is"),
+    "a hash that is none": (GOOD, {"model_sha256": "x\x1b[2J"}, {}, {}, r"its model_sha256 is x\\x1b\[2J, which"),
+    "no network and no data": (GOOD, {"model": None, "data": None}, {}, {}, "it has no tag or metric data, model"),
+    "a long name of the network": (GOOD, {"model": "m" * 300}, {}, {}, f"its model is {'m' * 100} ..., which export"),
+    "a line break in the data": (GOOD, {"data": "a\nb"}, {}, {}, r"its data is a\\nb, which export does not write"),
+    "a control character in a commit": (GOOD, {"git_commit": "\x1b"}, {}, {}, r"its git_commit is \\x1b, which"),
+    "stages that are not JSON": (GOOD, {"dvc.train": "{"}, {}, {}, "its dvc.train is {, which"),
+    "stages that are a list": (GOOD, {"dvc.train": "[]"}, {}, {}, r"its dvc.train is \[\], which"),
+    "stages nested too deep": (GOOD, {"dvc.train": "[" * 4000}, {}, {}, r"its dvc.train is \[+ \.\.\., which"),
+    "a test accuracy that is NaN": (GOOD, {}, {"test_accuracy": float("nan")}, {}, "its test_accuracy is nan, which"),
+    "infinite parity": (GOOD, {}, {"parity_max_abs_difference": float("inf")}, {}, "its parity_max_abs_difference is"),
+    "an infinite accuracy": (GOOD, {}, {"best_validation_accuracy": float("inf")}, {}, "best_validation_accuracy is"),
+    "an accuracy above 1": (GOOD, {}, {"best_validation_accuracy": 2.0}, {}, "its best_validation_accuracy is 2.0"),
+    "an accuracy that is not reached": (
+        colours(lambda model: model.graph.initializer[0].CopyFrom(colour_model(2).graph.initializer[0])),
+        *({}, {}, {}),
+        "its validation accuracy is 0.6667, measured on this machine, but it is recorded with 1.0000",
+    ),
+    "no test accuracy": (GOOD, {}, {"test_accuracy": None}, {}, "it has no tag or metric test_accuracy"),
+    "a huge file": (
+        GOOD,
+        {},
+        {},
+        {"model.onnx": 200_000_001},
+        "its model.onnx has 200 MB in 1 files, or more; at most",
+    ),
+    "a huge table": (GOOD, {}, {}, {"per_class.csv": 300_000_000}, "its per_class.csv has 300 MB in 1 files"),
+    "a damaged table": (GOOD, {}, {}, {"per_class.csv": b"\xff"}, "the files of MLflow run .* are damaged"),
+    "a table of other classes": (
+        GOOD,
+        {},
+        {},
+        {"per_class.csv": b"class_name\nred\ngreen\ncat\n"},
+        "those of its per_class.csv are",
+    ),
+    "a table without classes": (GOOD, {}, {}, {"per_class.csv": b"a\n1\n"}, "are damaged or incomplete: KeyError"),
+    "a table without figures": (
+        *(GOOD, {}, {}, {"per_class.csv": b"class_name\nred\ngreen\nblue\n"}),
+        "are damaged or incomplete: KeyError: 'precision'",
+    ),
+    "no confusion matrix": (GOOD, {}, {}, {"pictures/confusion_matrix.png": None}, "it has no file pictures/confusion"),
+    "a folder in place of the model": (GOOD, {}, {}, {"model.onnx": "a folder"}, "it has no file model.onnx"),
+}
+
+
+def execute(folder, statement, *values):
+    """Change the store in a way for which MLflow has no function."""
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
+        database.execute(statement, values)
+
+
+def odd_run(client, name, data, folder):
+    """A run of the table that claims the accuracy 1.0."""
+    content, tags, metrics, files, _ = ODD_RUNS[name]
+    (folder / "model.onnx").write_bytes(content)
+    run_id = add_run(client, folder / "model.onnx", data, 1.0, **{"mlflow.runName": name})
+    for key, value in tags.items():
+        client.delete_tag(run_id, key) if value is None else client.set_tag(run_id, key, value)
+    for key, value in metrics.items():
+        execute(folder, "DELETE FROM latest_metrics WHERE run_uuid = ? AND key = ?", run_id, key)
+        if value is not None:
+            client.log_metric(run_id, key, value)
+    artifacts = folder / "mlartifacts" / run_id / "artifacts"
+    for path, change in files.items():
+        if isinstance(change, int):
+            os.truncate(artifacts / path, change)
+        elif isinstance(change, bytes):
+            (artifacts / path).write_bytes(change)
+        else:
+            (artifacts / path).unlink()
+            if change:
+                (artifacts / path).mkdir()
+    return run_id
+
+
+@pytest.fixture(scope="module")
+def export_of_odd_runs(tmp_path_factory, models):
+    """The lines that an export prints in a store with all runs of the table and one good run, and its champion."""
+    folder = tmp_path_factory.mktemp("shared")
+    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(io.StringIO()) as printed:
+        patched.setenv("MLFLOW_TRACKING_URI", empty_store(folder / "mlflow.db"))
+        patched.chdir(folder)
+        client = connect()
+        data = write_splits(folder / "data", [40, 40, 40])
+        runs = [odd_run(client, name, data, folder) for name in ODD_RUNS]
+        good = add_run(client, models[NO_BLUE], data, 0.66)
+        export(data)
+        assert champion(client).run_id == good
+        versions = client.search_model_versions(f"name = '{REGISTERED_NAME}'")
+    assert not {version.run_id for version in versions if "decision" in version.tags} & {*runs}
+    return printed.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("name", ODD_RUNS)
+def test_an_odd_run_of_others_is_skipped_with_one_line_and_the_next_run_competes(export_of_odd_runs, name):
+    (line,) = [line for line in export_of_odd_runs if f"MLflow run {name} (" in line and "is skipped: " in line]
+    reason = line.split("is skipped: ")[1]
+    assert re.search(ODD_RUNS[name][-1], reason)
+    assert line.isprintable()
+    assert len(line) < 900
+
+
+def test_a_store_with_only_odd_runs_ends_with_one_message(client, data, tmp_path):
+    odd_run(client, "NaN outputs", data, tmp_path)
+    with pytest.raises(
+        PipelineError, match=r"no run may become champion: MLflow run NaN outputs .* is skipped: its out"
+    ):
+        export(data)
+    assert decisions(client) == {}
+
+
+def test_a_run_whose_files_cannot_be_listed_is_skipped(client, models, data, tmp_path, capsys):
+    lost = add_run(client, models[ALL_COLOURS], data, 1.0)
+    execute(tmp_path, "UPDATE runs SET artifact_uri = 'nonsense://host/path' WHERE run_uuid = ?", lost)
+    good = add_run(client, models[NO_BLUE], data, 0.66)
+    export(data)
+    assert champion(client).run_id == good
+    assert f"({lost}) is skipped: its files cannot be listed: " in capsys.readouterr().out
+
+
+def register_odd(client, run_id, data, folder, change, **tags):
+    """Register a copy of version 1 after a change of its files, as someone with access to the store could."""
+    (files,) = folder.rglob(f"mlartifacts/{run_id}/artifacts/onnx_model_*")
+    copy = folder / "copy"
+    shutil.copytree(files, copy)
+    change(copy)
+    client.log_artifacts(run_id, str(copy), "copy")
+    facts = client.get_model_version(REGISTERED_NAME, "1").tags
+    kept = {name: value for name, value in facts.items() if not name.startswith("decision")}
+    tags = kept | {"content_sha256": content_sha256(copy)} | tags
+    return client.create_model_version(REGISTERED_NAME, f"runs:/{run_id}/copy", run_id, tags=tags).version
+
+
+def write_facts(content):
+    return lambda files: (files / "facts.json").write_text(content)
+
+
+ODD_VERSIONS = {
+    "facts that are not JSON": (write_facts("{"), "are damaged or incomplete: JSONDecodeError"),
+    "facts that are a list": (write_facts("[]"), "are damaged or incomplete: TypeError"),
+    "facts that are empty": (write_facts("{}"), "are damaged or incomplete: KeyError"),
+    "facts nested too deep": (write_facts("[" * 100_000), "are damaged or incomplete: RecursionError"),
+    "no facts": (lambda files: (files / "facts.json").unlink(), "are damaged or incomplete: FileNotFoundError|No such"),
+    "no model": (lambda files: (files / "model.onnx").unlink(), "are damaged or incomplete: "),
+    "no plots": (lambda files: shutil.rmtree(files / "pictures"), "are damaged or incomplete: .*FileNotFound"),
+    "a loop": (lambda files: (files / "model.onnx").write_bytes(HOSTILE["an endless loop"][0]), SUBGRAPH),
+    "a junk int8 copy": (lambda files: (files / "model.int8.onnx").write_bytes(b"junk"), "Error parsing message"),
+    "many files": (
+        lambda files: [(files / f"{number}.txt").touch() for number in range(201)],
+        "in 201 files, or more; at most 200 MB in 200 files are read",
+    ),
+    "a huge file": (lambda files: os.truncate(files / "per_class.csv", 200_000_000), "has 200 MB in "),
+}
+
+
+@pytest.mark.parametrize("name", ODD_VERSIONS)
+def test_an_odd_version_ends_neither_export_nor_rollback_with_a_traceback(client, models, data, tmp_path, capsys, name):
+    change, reason = ODD_VERSIONS[name]
+    run_id = add_run(client, models[ALL_COLOURS], data, 1.0)
+    export(data)
+    number = register_odd(client, run_id, data, tmp_path, change)
+    before = content(tmp_path / "dist")
+    with pytest.raises(PipelineError, match=rf"version 2 of .* cannot be used: .*({reason}).*another version"):
+        rollback(str(number), tmp_path / "dist")
+    assert (int(champion(client).version), decisions(client)) == (1, {1: "promoted", 2: None})
+    client.set_registered_model_alias(REGISTERED_NAME, "champion", number)
+    add_run(client, models[NO_BLUE], data, 0.66)
+    with pytest.raises(
+        PipelineError, match=rf"version 2 of .* cannot be used: .*({reason}).*Remove its alias champion"
+    ):
+        export(data)
+    assert content(tmp_path / "dist") == before
+    client.delete_registered_model_alias(REGISTERED_NAME, "champion")
+    export(data)  # version 1 again, or it: what it claims is measured
+    assert int(champion(client).version) == 1
+
+
+def test_a_recorded_promotion_is_not_trusted(client, models, data, tmp_path, capsys):
+    """Tags of others cannot promote a model that was not compared."""
+    run_id = add_run(client, models[NO_BLUE], data, 0.66)
+    export(data)
+    worse = add_run(client, models[NO_GREEN], data, 0.67)
+    tags = {"onnx_sha256": sha256_of(models[NO_GREEN]), "decision": "promoted", "decision.by": "comparison"}
+    tags |= {"decision.against": "1", "decision.limits": PARAMS.limits(), "decision.reason": "\x1b[2J"}
+    register_odd(
+        client, run_id, data, tmp_path, lambda files: shutil.copy(models[NO_GREEN], files / "model.onnx"), **tags
+    )
+    export(data)
+    assert (champion(client).run_id, worse != run_id) == (run_id, True)
+    assert "\x1b" not in capsys.readouterr().out
 
 
 def command(data, folder, **environment):

@@ -11,9 +11,11 @@ from pipeline.common.errors import PipelineError, root_cause
 INPUT, OUTPUT = "image", "probabilities"  # names in the graph
 
 
-def open_session(path: Path) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on the CPU."""
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+def open_session(model: Path | bytes) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on the CPU, from a file or its content; failures are raised, not logged."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def session_for(path: Path, class_names: list[str], archive_sha256: str) -> onnxruntime.InferenceSession:

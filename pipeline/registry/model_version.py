@@ -4,6 +4,7 @@ Latency and the int8 copy are measured once, at registration: the bundle of a ve
 """
 
 import json
+import tempfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,48 +13,86 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from pipeline.common.files import Json, sha256_of, write_json
+from pipeline.common.errors import printable
+from pipeline.common.files import Json, read_csv, sha256_of, write_json
 from pipeline.common.processor import machine
 from pipeline.data.cifar10 import CHANNELS, SIDE
 from pipeline.data.splits import Split
+from pipeline.onnx.isolated import IsolatedModel, UnusableModel
 from pipeline.onnx.session import INPUT, OUTPUT, open_session, predict_probabilities
-from pipeline.registry.bundle import INT8_FILE, ONNX_FILE, PER_CLASS, TEST_DATA, write_bundle
+from pipeline.registry.artifacts import REGISTERED_NAME, download_artifact, explain_damage, name_of, require_same
+from pipeline.registry.bundle import FACTS, INT8_FILE, ONNX_FILE, PER_CLASS, TEST_DATA, write_bundle
 from pipeline.registry.latency import ROUNDS, latency_table
 from pipeline.registry.model_card import CONFUSION_MATRIX, PREDICTIONS
 from pipeline.registry.quantize import quantize_if_better
-from pipeline.registry.store import FACTS, REGISTERED_NAME, download, fetch_version, require_same
+from pipeline.registry.significance import is_correct
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-    from mlflow.entities.model_registry import ModelVersion
 
 
 def write_model_version(run: "Run", folder: Path, training: Split, validation: Split, int8_loss: float) -> Path:
-    """Write a run's version to a subfolder of `folder`; `PipelineError` if the ONNX file is not that of the run."""
-    artifacts, model = f"runs:/{run.info.run_id}", folder / "model"
-    onnx_file = download(f"{artifacts}/{ONNX_FILE}", folder)
-    require_same(sha256_of(onnx_file), run.data.tags["onnx_sha256"], f"MLflow run {run.info.run_id}")
-    save_mlflow_model(onnx.load(onnx_file), model)
-    onnx_file = onnx_file.replace(model / ONNX_FILE)  # the bytes that passed parity; MLflow serializes the model again
-    for name in (PER_CLASS, CONFUSION_MATRIX, PREDICTIONS):
-        download(f"{artifacts}/{name}", model)
-    write_test_data(onnx_file, validation.images, model)
-    int8 = quantize_if_better(onnx_file, model / INT8_FILE, training, validation, int8_loss)
-    paths = [path for path in (onnx_file, model / INT8_FILE) if path.exists()]
-    calls = {path.name: partial(predict_probabilities, open_session(path), batch_size=max(ROUNDS)) for path in paths}
-    latency = {"machine": machine(), **latency_table(calls, validation.images)}
-    write_json(model / FACTS, manifest_facts(onnx.load(onnx_file), run) | {"int8": int8, "latency": latency})
+    """Write a run's version to a subfolder of `folder`; `UnusableModel` if a file or figure of the run is not valid."""
+    model = folder / "model"
+    onnx_file = download_artifact(run, ONNX_FILE, folder)
+    require_same(sha256_of(onnx_file), run.data.tags["onnx_sha256"], name_of(run))
+    require_accuracy(run.data.metrics["best_validation_accuracy"], is_correct(onnx_file, validation))
+    with explain_damage(name_of(run)):
+        proto = onnx.load(onnx_file, load_external_data=False)
+        save_mlflow_model(proto, model)
+        onnx_file = onnx_file.replace(model / ONNX_FILE)  # the bytes that passed parity; MLflow serializes again
+        for name in (PER_CLASS, CONFUSION_MATRIX, PREDICTIONS):
+            download_artifact(run, name, model)
+        write_test_data(onnx_file, validation.images, model)
+        int8 = quantize_if_better(onnx_file, model / INT8_FILE, training, validation, int8_loss)
+        facts = {"int8": int8, "latency": measure_latency(model, validation.images)}
+        write_json(model / FACTS, manifest_facts(proto, run) | facts)
+        require_usable(model)
     return model
 
 
-def write_champion_bundle(champion: "ModelVersion", dist: Path) -> None:
-    """Write the bundle of a registered version to a folder in `dist`."""
-    with fetch_version(champion) as files:
-        facts = json.loads((files / FACTS).read_text())
-        facts["lineage"]["model_version"] = int(champion.version)
-        bundle = write_bundle(dist / f"{REGISTERED_NAME}-v{champion.version}", files, facts)
+def require_accuracy(claimed: float, correct: np.ndarray) -> None:
+    """Raise `UnusableModel` if a validation accuracy is not the measured one; `correct` is bool (n,).
+
+    Devices round differently: one image, and two of 1,000, may get another class.
+    """
+    measured = float(correct.mean())
+    if not abs(claimed - measured) <= 1 / len(correct) + 0.002:
+        raise UnusableModel(
+            f"its validation accuracy is {measured:.4f}, measured on this machine, but it is recorded with "
+            f"{claimed:.4f}"
+        )
+
+
+def measure_latency(model: Path, images: np.ndarray) -> dict[str, object]:
+    """The latency of the ONNX files of a version on this machine."""
+    paths = [path for path in (model / ONNX_FILE, model / INT8_FILE) if path.exists()]
+    calls = {path.name: partial(predict_probabilities, open_session(path), batch_size=max(ROUNDS)) for path in paths}
+    return {"machine": machine(), **latency_table(calls, images)}
+
+
+def require_usable(files: Path) -> None:
+    """Raise `UnusableModel` if a version's files do not give a bundle whose models have the names of their classes."""
+    class_names = [row["class_name"] for row in read_csv(files / PER_CLASS)]
+    with IsolatedModel((files / ONNX_FILE).read_bytes(), len(class_names), strict=True) as model:
+        if model.class_names != json.dumps(class_names):
+            raise UnusableModel(
+                f"the classes of its {ONNX_FILE} are {printable(model.class_names, 200) or 'missing'}, those of its "
+                f"{PER_CLASS} are {printable(json.dumps(class_names), 200)}"
+            )
+    if (int8 := files / INT8_FILE).exists():
+        IsolatedModel(int8.read_bytes(), len(class_names), strict=True).close()
+    with tempfile.TemporaryDirectory() as dist:
+        write_version_bundle(files, 1, Path(dist))
+
+
+def write_version_bundle(files: Path, version: int, dist: Path) -> str:
+    """Write the bundle of a version's files to a folder in `dist`; the folder and its accuracies as text."""
+    facts = json.loads((files / FACTS).read_text())
+    facts["lineage"]["model_version"] = version
     validation, test = (facts["metrics"][f"{split}_accuracy"] for split in ("validation", "test"))
-    print(f"promote: {bundle}, validation accuracy {validation:.4f}, test accuracy {test:.4f}")
+    accuracies = f"validation accuracy {validation:.4f}, test accuracy {test:.4f}"
+    return f"{write_bundle(dist / f'{REGISTERED_NAME}-v{version}', files, facts)}, {accuracies}"
 
 
 def save_mlflow_model(proto: onnx.ModelProto, model: Path) -> None:

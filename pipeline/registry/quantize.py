@@ -17,7 +17,6 @@ from pipeline.common.processor import processor_facts
 from pipeline.data.splits import Split
 from pipeline.onnx.session import INPUT, open_session, predict_probabilities
 from pipeline.registry.latency import seconds_in_turn
-from pipeline.registry.significance import is_correct
 
 CALIBRATION_IMAGES = 1000
 MOST_IN_FLOAT = 3  # layers that may stay in float
@@ -86,8 +85,8 @@ def calibration_images(training: Split) -> np.ndarray:
 
 
 def accuracy(model: Path, split: Split) -> float:
-    """Accuracy of an ONNX model, 0 to 1."""
-    return float(is_correct(model, split).mean())
+    """Accuracy of an ONNX model, 0 to 1; the outputs of an int8 copy do not sum to 1."""
+    return float(np.mean(predict_probabilities(open_session(model), split.images, 250).argmax(1) == split.labels))
 
 
 def quantize(

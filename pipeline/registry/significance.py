@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.data.splits import Split
-from pipeline.onnx.session import open_session, predict_probabilities
+from pipeline.onnx.isolated import IsolatedModel
 
 
 class Comparison(NamedTuple):
@@ -33,8 +33,9 @@ class Comparison(NamedTuple):
 
 
 def is_correct(model: Path, split: Split) -> np.ndarray:
-    """Whether the ONNX model predicts the label of each image: bool (n,)."""
-    return predict_probabilities(open_session(model), split.images, batch_size=250).argmax(1) == split.labels
+    """Whether the ONNX model predicts the label of each image: bool (n,); `UnusableModel` as from `IsolatedModel`."""
+    with IsolatedModel(model.read_bytes(), len(split.class_names), strict=True) as isolated:
+        return isolated.predict(split.images).argmax(1) == split.labels
 
 
 def compare(champion: np.ndarray, challenger: np.ndarray) -> Comparison:

@@ -1,55 +1,24 @@
-"""Access to the MLflow Model Registry: competing runs, the champion, and the decision about each version.
+"""The MLflow Model Registry: versions, the champion, and the decision about each version.
 
 A decision is a set of tags on the model version, all starting with `decision`.
 """
 
-import hashlib
-import json
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.common.errors import PipelineError
-from pipeline.registry.bundle import COPIED, ONNX_FILE, PER_CLASS, PLOTS, checksums
-from pipeline.tracking.store import displayed_uri, explain_store_errors
+from pipeline.registry.artifacts import CONTENT_TAG, REGISTERED_NAME, content_sha256
+from pipeline.tracking.store import explain_store_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-REGISTERED_NAME = "cifar10-classifier"
 ALIAS = "champion"
-ARTIFACTS = {ONNX_FILE, PER_CLASS, PLOTS}  # of a run that competes
-FACTS = "facts.json"  # in a version: what its bundle's manifest will contain
-CONTENT = (*COPIED, PER_CLASS, FACTS)  # files and folders of a version
-CONTENT_TAG = "content_sha256"
 PROMOTED, KEPT, ROLLED_BACK = "promoted", "kept-champion", "rolled-back"  # decisions
 Facts = dict[str, object]  # a `decision`, and what is recorded with it: `by`, `reason` and figures
-
-
-@explain_store_errors()
-def competing_runs(client: "MlflowClient", data: dict[str, str]) -> list["Run"]:
-    """The finished runs on this data that passed parity, best validation accuracy first; `PipelineError` if none."""
-    import mlflow
-
-    usable = "attributes.status = 'FINISHED' and tags.parity_passed = 'true' and metrics.best_validation_accuracy >= 0"
-    runs = mlflow.search_runs(
-        filter_string=" and ".join([usable, *(f"tags.{name} = '{value}'" for name, value in data.items())]),
-        order_by=["metrics.best_validation_accuracy DESC", "start_time ASC"],
-        output_format="list",
-    )
-    complete = [run for run in runs if {item.path for item in client.list_artifacts(run.info.run_id)} >= ARTIFACTS]
-    if not complete:
-        raise PipelineError(
-            f"{displayed_uri()} has no finished run with an exported model on the current data (archive "
-            f"{data['archive_sha256'][:8]}). Run `make repro`; if the results exist but this store does not have them, "
-            "run `dvc repro --force --single-item evaluate export`. Then run `make export`."
-        )
-    return complete
 
 
 @explain_store_errors()
@@ -72,11 +41,10 @@ def all_versions(client: "MlflowClient") -> list["ModelVersion"]:
     return sorted(found, key=lambda version: int(version.version))
 
 
-def version_of_run(client: "MlflowClient", run: "Run", data: dict[str, str]) -> "ModelVersion | None":
-    """The version that holds the run's ONNX file, if an earlier call registered it, even one that was interrupted."""
+def versions_of_run(client: "MlflowClient", run: "Run", data: dict[str, str]) -> list["ModelVersion"]:
+    """The versions that hold the run's ONNX file: earlier calls registered them, even one that was interrupted."""
     wanted = data | {"onnx_sha256": run.data.tags["onnx_sha256"]}
-    found = (each for each in all_versions(client) if is_same_data(each, wanted) and CONTENT_TAG in each.tags)
-    return next(found, None)
+    return [each for each in all_versions(client) if is_same_data(each, wanted) and CONTENT_TAG in each.tags]
 
 
 @explain_store_errors()
@@ -94,44 +62,6 @@ def register(client: "MlflowClient", run: "Run", model: Path, data: dict[str, st
     tags = data | {"onnx_sha256": sha256, CONTENT_TAG: content, "validation_accuracy": accuracy}
     with redirect_stderr(StringIO()):  # MLflow prints there what the caller prints; failures are raised
         return mlflow.register_model(f"runs:/{run.info.run_id}/{name}", REGISTERED_NAME, tags=tags)
-
-
-def content_sha256(model: Path) -> str:
-    """One hash for all files of a version from which a bundle is made."""
-    content = {name: file["sha256"] for name, file in checksums(model).items() if name.split("/")[0] in CONTENT}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-@contextmanager
-def fetch_version(version: "ModelVersion") -> Iterator[Path]:
-    """A temporary folder with a version's files; `PipelineError` if they were changed or not registered here."""
-    owner = f"version {version.version} of {REGISTERED_NAME}"
-    if CONTENT_TAG not in version.tags:
-        raise PipelineError(
-            f"{owner} was not registered by this `make export`: it has no tag {CONTENT_TAG}. "
-            f"Remove its alias {ALIAS} in MLflow, then run `make export`."
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        files = download(f"models:/{REGISTERED_NAME}/{version.version}", Path(folder))
-        require_same(content_sha256(files), version.tags[CONTENT_TAG], owner)
-        yield files
-
-
-@explain_store_errors()
-def download(uri: str, folder: Path) -> Path:
-    """Download what is stored under an MLflow URI, such as "runs:/RUN/model.onnx", to `folder`."""
-    import mlflow
-
-    return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
-
-
-def require_same(actual: str, expected: str, owner: str) -> None:
-    """Raise `PipelineError` if the SHA-256 of files is not the recorded one."""
-    if actual != expected:
-        raise PipelineError(
-            f"the files of {owner} were changed: their SHA-256 is {actual}, recorded was {expected}. Delete that run "
-            "or version in MLflow, then run `dvc repro --force --single-item evaluate export` and `make export`."
-        )
 
 
 @explain_store_errors()

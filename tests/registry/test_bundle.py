@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import resource
 import subprocess
@@ -11,7 +12,7 @@ from toy_models import VERSION_FACTS
 
 from pipeline.common.errors import PipelineError
 from pipeline.onnx.session import open_session, predict_probabilities
-from pipeline.registry.bundle import read_bundle, write_bundle
+from pipeline.registry.bundle import MAXIMUM_BYTES, read_bundle, write_bundle
 
 FILES = ["README.md", "SHA256SUMS", "labels.txt", "manifest.json", "model.onnx"]
 FOLDERS = ["pictures", "test_data_set_0", "test_data_set_1", "test_data_set_2"]
@@ -110,15 +111,55 @@ def test_on_a_full_disk_the_old_bundle_stays_and_no_partial_one(bundle, version)
     assert list(bundle.parent.iterdir()) == [bundle]
 
 
-def test_reading_gives_the_manifest(bundle):
-    assert read_bundle(bundle, "model.onnx", "labels.txt")["data"] == "painted images"
+def test_reading_gives_the_content_of_the_files(bundle):
+    content = read_bundle(bundle, "model.onnx", "labels.txt")
+    assert content == {name: (bundle / name).read_bytes() for name in ("model.onnx", "labels.txt")}
 
 
-@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b"other"), lambda path: path.unlink()])
-def test_a_changed_or_missing_file_is_refused(bundle, damage):
+FILE_DAMAGES = {
+    "other content": (lambda path: path.write_bytes(b"other"), "is not the file in the manifest"),
+    "missing": (lambda path: path.unlink(), "cannot be read: No such file or directory"),
+    "a folder": (lambda path: (path.unlink(), path.mkdir()), "cannot be read: Is a directory|is not a regular file"),
+    "a FIFO": (lambda path: (path.unlink(), os.mkfifo(path)), "is not a regular file"),
+    "a device": (lambda path: (path.unlink(), path.symlink_to("/dev/zero")), "is not a regular file"),
+    "too large": (lambda path: os.truncate(path, MAXIMUM_BYTES + 1), "is larger than 200 MB"),
+}
+
+
+@pytest.mark.parametrize("name", FILE_DAMAGES)
+def test_a_changed_missing_or_special_file_is_refused(bundle, name):
+    damage, message = FILE_DAMAGES[name]
     damage(bundle / "model.onnx")
-    with pytest.raises(PipelineError, match=r"model.onnx is not the file in the manifest.*Copy the bundle again"):
+    with pytest.raises(PipelineError, match=rf"model.onnx ({message}).*Copy the bundle again"):
         read_bundle(bundle, "model.onnx")
+
+
+MANIFESTS = {
+    "a list": ("[]", "it is a list, expected was an object"),
+    "a number": ("1", "it is a int, expected was an object"),
+    "not JSON": ("{", r"manifest\.json is damaged"),
+    "not text": (b"\xff\xfe\x00", r"manifest\.json is damaged"),
+    "nested too deep": ("[" * 100_000, r"manifest\.json is damaged"),
+    "a long integer": ("9" * 10_000, r"manifest\.json is damaged"),
+    "huge": (" " * 3_000_000, "is larger than 2 MB"),
+    "no layout": ("{}", "has layout of type NoneType, but this code reads layout 1"),
+    "a layout with control characters": ('{"layout": "\\u001b[2J"}', r"has layout \\x1b\[2J, but"),
+    "a layout that is a list": ('{"layout": [1]}', "has layout of type list"),
+    "no files": ('{"layout": 1}', "expected was None"),
+    "files that are a list": ('{"layout": 1, "files": ["model.onnx"]}', "expected was None"),
+    "an entry that is text": ('{"layout": 1, "files": {"model.onnx": "ab"}}', "expected was None"),
+    "a hash that is a number": ('{"layout": 1, "files": {"model.onnx": {"sha256": 1}}}', "expected was None"),
+}
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_an_odd_manifest_is_refused_with_one_message(bundle, name):
+    content, message = MANIFESTS[name]
+    (bundle / "manifest.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(PipelineError, match=message) as caught:
+        read_bundle(bundle, "model.onnx")
+    assert len(str(caught.value)) < 700
+    assert str(caught.value).isprintable()
 
 
 def test_another_layout_is_refused(bundle):
