@@ -6,6 +6,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	echo $$python && break; done)
 EXTRAS ?=
 N ?= 5
+SEED ?= 0
 PORT ?= 5000
 # The commands in dvc.yaml start with `python`:
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -13,7 +14,8 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: help setup demo repro ui reference evidence export rollback seeds test fuzz lint bench lock
+.PHONY: help setup demo repro ui reference evidence export rollback seeds test fuzz chaos lint bench \
+	lock audit
 
 help: ## list the targets
 	@echo "usage: make TARGET"
@@ -21,8 +23,10 @@ help: ## list the targets
 
 setup: .venv/installed ## install the locked packages into .venv/; EXTRAS=gpu adds CUDA
 ifneq ($(EXTRAS),)
-	@sed -e '/^ *--hash/d' -e 's/ *\\$$//' requirements.lock > .venv/constraints.txt
-	@.venv/bin/python -m pip install --quiet --constraint .venv/constraints.txt '.[$(EXTRAS)]'
+	@test "$(EXTRAS)" = gpu || { echo "setup: EXTRAS=$(EXTRAS) is unknown: EXTRAS=gpu adds CUDA, and requirements.lock" \
+		"contains everything else" >&2; exit 1; }
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		--requirement requirements-gpu.lock
 endif
 
 .venv/installed: requirements.lock
@@ -34,10 +38,12 @@ endif
 	@touch .venv/installed
 
 demo: .venv/installed ## run the whole pipeline on generated images, offline, in .demo/
+	@.venv/bin/python -m pipeline.recover .demo
 	@.venv/bin/python -m pipeline.demo .demo
 
 repro: .venv/installed ## run the pipeline on CIFAR-10: check params.yaml, then run `dvc repro`
 	@.venv/bin/python -m pipeline.check_params
+	@.venv/bin/python -m pipeline.recover
 	@.venv/bin/python -m dvc repro
 
 ui: .venv/installed ## show the runs in MLflow's web pages until Ctrl-C; PORT=5000
@@ -50,7 +56,8 @@ reference: .venv/installed ## save statistics of the validated data, with which 
 
 evidence: .venv/installed ## report near duplicates, suspect labels, slices and robustness on one page
 	@.venv/bin/python -m pipeline.check_params
-	@.venv/bin/python -m dvc repro evidence/dvc.yaml
+	@.venv/bin/python -m pipeline.recover
+	@.venv/bin/python -m pipeline.repro_evidence
 
 export: .venv/installed ## compare the best run with the champion; write the champion to dist/; ALLOW=1
 	@.venv/bin/python -m pipeline.promote reports/metrics/validate.json data/splits/train.npz \
@@ -68,6 +75,9 @@ test: .venv/installed ## run the tests
 fuzz: .venv/installed ## feed N mutated pickles and N mutated archives to the reader: N=100000
 	@MUTATIONS="$(N)" .venv/bin/python -m pytest -n0 tests/data/test_hostile_archives.py -k mutated
 
+chaos: .venv/installed ## kill stages, export and evidence N times; compare the outputs: N=5 SEED=0
+	@PYTHONPATH=tests .venv/bin/python -m chaos "$(N)" "$(SEED)"
+
 lint: .venv/installed ## check style, formatting and types
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check .
@@ -77,6 +87,18 @@ bench: .venv/installed ## measure; update README.md and docs/: ARCHIVE= NAME= SE
 	@.venv/bin/python -m benchmarks.run $(if $(ARCHIVE),--archive "$(ARCHIVE)") $(if $(NAME),--name "$(NAME)") \
 		$(if $(SECTION),--section $(SECTION)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(filter 1,$(ACCURATE)),--accurate)
 
-lock: ## write the newest allowed versions into requirements.lock (needs uv)
-	uv pip compile pyproject.toml --extra dev --extra s3 --extra postgres --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade --quiet --output-file requirements.lock
+COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header --no-annotate --upgrade --quiet
+# requirements-gpu.lock has only what CUDA adds to requirements.lock.
+lock: ## write the newest allowed versions into requirements*.lock (needs uv)
+	$(COMPILE) --extra dev --extra s3 --extra postgres --output-file requirements.lock
+	$(COMPILE) --extra gpu --constraint requirements.lock --output-file requirements-gpu.lock
+	awk '/^[a-z]/ { keep = /^nvidia-/ } keep' requirements-gpu.lock > .venv/gpu.lock && mv .venv/gpu.lock requirements-gpu.lock
+
+# pip-licenses and pip-audit run in a folder of their own: nothing is added to the packages that they look at.
+audit: .venv/installed ## list licences and known vulnerabilities of the locked packages (needs the network)
+	@test -x .venv/audit/bin/pip-audit || { .venv/bin/python -m venv .venv/audit && .venv/audit/bin/python -m pip install \
+		--quiet --disable-pip-version-check pip-audit pip-licenses; }
+	@.venv/audit/bin/pip-licenses --python .venv/bin/python --order license
+	@.venv/audit/bin/pip-audit --strict --disable-pip --requirement requirements.lock
+	@.venv/audit/bin/pip-audit --strict --disable-pip --requirement requirements-gpu.lock

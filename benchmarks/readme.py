@@ -42,11 +42,11 @@ def generated_texts(rows: dict[str, Json]) -> dict[str, str]:
     }
 
 
-def replace_generated(page: Path, text: str) -> None:
+def replace_generated(page: Path, text: str, begin: str = BEGIN) -> None:
     """Replace the part of a page between the two markers."""
-    before, rest = page.read_text().split(BEGIN)
+    before, rest = page.read_text().split(begin)
     after = rest.split(END)[1]
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    page.write_text(f"{before}{begin}\n{text}\n{END}{after}")
 
 
 def conditions_of(rows: dict[str, Json]) -> dict[str, str]:

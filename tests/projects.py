@@ -12,6 +12,12 @@ from pipeline.common.files import sha256_of, write_json
 from pipeline.data.splits import combined_sha256
 
 ROOT = Path(__file__).parents[1]
+ENVIRONMENT = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "DVC_NO_ANALYTICS": "true",
+}
+for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "MAKEFLAGS", "MAKELEVEL"):
+    ENVIRONMENT.pop(variable, None)
 
 
 def approve(verdict, paths):
@@ -72,3 +78,26 @@ def set_params(folder, **sections):
     for name, values in sections.items():
         params[name] |= values
     path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def make(folder, *arguments):
+    """`make ...` with the environment that runs the tests in place of a new one."""
+    return subprocess.run(
+        ["make", "--old-file=.venv/installed", *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True
+    )
+
+
+def as_clone(folder):
+    """Make the project a git repository with DVC, as a clone is."""
+    for name in ("Makefile", "requirements.lock", ".gitignore"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("data", "models", "reports"):
+        (folder / name).mkdir(exist_ok=True)
+        shutil.copy(ROOT / name / ".gitignore", folder / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+    for command in (["git", "init", "-q"], ["git", "add", "."], ["git", *identity, "commit", "-qm", "as cloned"]):
+        subprocess.run(command, cwd=folder, check=True)
+    assert run(folder, "dvc", "init", "-q").returncode == 0
+    shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
+    subprocess.run(["git", *identity, "commit", "-qm", "DVC"], cwd=folder, check=True)

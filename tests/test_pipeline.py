@@ -10,19 +10,17 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from projects import ROOT, make_project, run, set_params
+from chaos import STAGES, kill_during, outputs, run_timed, stage_command
+from projects import ENVIRONMENT, ROOT, as_clone, make, make_project, run, set_params
 
 from pipeline.common.files import sha256_of
 from pipeline.data.splits import read_split
 from pipeline.onnx.session import open_session, predict_probabilities
 
-STAGES = ("download", "prepare", "validate", "train", "evaluate", "export")
 METRICS = {
     "validate": {"success", "expectations", "failed", "images", "splits"},
     "drift": {"compared"},
@@ -47,24 +45,8 @@ HEADLINE = {
 }
 
 
-ENVIRONMENT = os.environ | {
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    "DVC_NO_ANALYTICS": "true",
-}
-for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "MAKEFLAGS", "MAKELEVEL"):
-    ENVIRONMENT.pop(variable, None)
-
-
 def dvc(folder, *arguments):
     return run(folder, "dvc", *arguments)
-
-
-def outputs(folder):
-    """SHA-256 of every output but the two that differ from run to run."""
-    files = [path for top in ("data", "models", "reports") for path in (folder / top).rglob("*") if path.is_file()]
-    varying = ("reports/data_docs/", "reports/metrics/train_timing.json")
-    named = {str(path.relative_to(folder)): path for path in files}
-    return {name: sha256_of(path) for name, path in named.items() if not name.startswith(varying)}
 
 
 def query(folder, sql):
@@ -75,50 +57,12 @@ def query(folder, sql):
 on_finished = pytest.mark.xdist_group("finished")  # one process runs the tests that share the finished project
 
 
-def make(folder, *arguments):
-    """`make ...` with the environment that runs the tests in place of a new one."""
-    return subprocess.run(
-        ["make", "--old-file=.venv/installed", *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True
-    )
-
-
-def as_clone(folder):
-    """Make the project a git repository with DVC, as a clone is."""
-    for name in ("Makefile", "requirements.lock", ".gitignore"):
-        shutil.copy(ROOT / name, folder)
-    for name in ("data", "models", "reports"):
-        (folder / name).mkdir(exist_ok=True)
-        shutil.copy(ROOT / name / ".gitignore", folder / name)
-    (folder / ".venv").symlink_to(sys.prefix)
-    identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
-    for command in (["git", "init", "-q"], ["git", "add", "."], ["git", *identity, "commit", "-qm", "as cloned"]):
-        subprocess.run(command, cwd=folder, check=True)
-    assert dvc(folder, "init", "-q").returncode == 0
-    shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
-    subprocess.run(["git", *identity, "commit", "-qm", "DVC"], cwd=folder, check=True)
-
-
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory, archive):
     """A clone in which `make repro` ran once; log.txt holds what it printed, durations.json each stage's seconds."""
     folder = make_project(tmp_path_factory.mktemp("pipeline") / "a project", archive)
     as_clone(folder)
-    process = subprocess.Popen(
-        ["make", "--old-file=.venv/installed", "repro"],
-        cwd=folder,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    started, log = {}, ""
-    for line in process.stdout:
-        log += line
-        if found := re.match(r"> python -m pipeline\.(\w+)", line):
-            started[found[1]] = time.monotonic()
-    assert process.wait() == 0, log
-    ends = [*list(started.values())[1:], time.monotonic()]
-    durations = {stage: end - start for (stage, start), end in zip(started.items(), ends, strict=True)}
+    log, durations = run_timed(folder)
     (folder.parent / "durations.json").write_text(json.dumps(durations))
     (folder.parent / "log.txt").write_text(log)
     return folder
@@ -388,24 +332,14 @@ def test_a_training_that_was_killed_goes_on_at_the_next_dvc_repro(finished, chan
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_at_a_random_moment_and_forced_to_run_again_a_stage_writes_the_same_bytes(finished, stage):
     before, seed = outputs(finished), random.randrange(1000)
-    lock = (finished / "dvc.lock").read_text()
     duration = json.loads((finished.parent / "durations.json").read_text())[stage]
     if stage == "download":
         (finished / "data/raw/cifar-10-python.tar.gz").unlink()  # a file that is there would be kept
-    command = [sys.executable, "-m", "dvc", "repro", "--force", "--single-item", stage]
-    process = subprocess.Popen(
-        command, cwd=finished, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    while f"python -m pipeline.{stage}" not in process.stdout.readline():
-        assert process.poll() is None
-    time.sleep(random.Random(seed).uniform(0, duration))
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    if not yaml.safe_load((finished / "dvc.lock").read_text()):
-        # The kill hit DVC (3.67) while it wrote its lock file, which is not atomic: git restores the file.
-        (finished / "dvc.lock").write_text(lock)
+    kill_during(finished, stage_command(stage), random.Random(seed).uniform(0, duration), f"python -m pipeline.{stage}")
+    if "incomplete" in run(finished, "pipeline.recover").stdout:  # the kill hit DVC while it wrote its lock file
+        assert dvc(finished, "repro").returncode == 0
     # Forced, since a plain `dvc repro` takes the outputs of the earlier run from DVC's cache.
-    again = dvc(finished, "repro", "--force", "--single-item", stage)
+    again = dvc(finished, *stage_command(stage)[3:])
     assert again.returncode == 0, f"seed {seed}: " + again.stdout + again.stderr
     assert outputs(finished) == before, f"seed {seed}"
     assert "Data and pipelines are up to date." in dvc(finished, "repro").stdout
