@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import Field
 
 from pipeline.common.errors import PipelineError, exit_on_error, printable
+from pipeline.common.exclusive import exclusive
 from pipeline.common.params import Params, read_params
 from pipeline.data.splits import Split, read_split, require_validated
 from pipeline.onnx.isolated import UnusableModel
@@ -116,14 +117,21 @@ def judge(
 
 def usable_version(client: "MlflowClient", run: "Run", request: Request) -> "ModelVersion":
     """The version that holds the run's model; it is registered if there is none, or only unusable ones of others."""
+    unusable = set()
     for version in store.versions_of_run(client, run, request.data):
         with suppress(UnusableModel), fetch_version(version) as files:
             require_usable(files)
             return version
+        unusable.add(version.version)
     print(f"promote: measuring the model of MLflow run {printable(str(run.info.run_name), 100)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         model = write_model_version(run, Path(folder), request.training, request.validation, request.params.int8_loss)
-        return store.register(client, run, model, request.data)
+        version = store.register(client, run, model, request.data)
+    for other in store.versions_of_run(client, run, request.data):  # another `make export` on this store was faster
+        if int(other.version) < int(version.version) and other.version not in unusable:
+            client.delete_model_version(REGISTERED_NAME, version.version)
+            return other
+    return version
 
 
 def earlier_decision(version: "ModelVersion", rival: "ModelVersion | None", request: Request) -> Facts | None:
@@ -182,7 +190,9 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     parser.add_argument("--allow", action="store_true", help="promote the challenger in any case")
     params = PromoteParams.of_section("promote", read_params().get("promote", {}))
-    promote(params, **vars(parser.parse_args()))
+    arguments = parser.parse_args()
+    with exclusive("export"):
+        promote(params, **vars(arguments))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from pipeline.common.errors import PipelineError, exit_on_error, printable
+from pipeline.common.exclusive import exclusive
 from pipeline.registry import store
 from pipeline.registry.artifacts import REGISTERED_NAME, fetch_version, refuse_unusable
 from pipeline.registry.model_version import require_usable, write_version_bundle
@@ -38,5 +39,5 @@ def rollback(number: str, dist: Path) -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_error("rollback"):
+    with exit_on_error("rollback"), exclusive("export"):
         rollback(sys.argv[1], Path(sys.argv[2]))

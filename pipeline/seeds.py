@@ -12,6 +12,7 @@ from collections import deque
 from pathlib import Path
 
 from pipeline.common.errors import PipelineError, exit_on_error
+from pipeline.common.exclusive import exclusive
 from pipeline.common.files import atomic_outputs, write_csv, write_json
 
 FEWEST = 2  # trainings; one training has no standard deviation
@@ -102,5 +103,5 @@ def describe(trainings: int, summaries: dict[str, dict[str, float]]) -> str:
 
 
 if __name__ == "__main__":
-    with exit_on_error("seeds"):
+    with exit_on_error("seeds"), exclusive("seeds"):
         seeds(sys.argv[1], *map(Path, sys.argv[2:]))

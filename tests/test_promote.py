@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,9 +20,11 @@ from stores import empty_store
 from toy_models import COLOURS, colour_model
 
 from pipeline.common.errors import PipelineError
+from pipeline.common.exclusive import exclusive
 from pipeline.common.files import sha256_of, write_csv
 from pipeline.data.splits import Split, write_split
 from pipeline.promote import PromoteParams, promote
+from pipeline.registry import store
 from pipeline.registry.artifacts import REGISTERED_NAME, content_sha256
 from pipeline.rollback import rollback
 from pipeline.tracking.store import connect
@@ -702,3 +706,43 @@ def test_without_current_results_it_says_what_to_do(tmp_path):
     done = command(nothing, tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert "there are no results here yet. Run `make repro`" in done.stderr
+
+
+def test_two_exports_on_one_store_register_a_model_once(client, models, data, monkeypatch):
+    """The export of another clone registers the same run after this one has looked for its version."""
+    add_run(client, models[ALL_COLOURS], data, 1.0)
+
+    def register_twice(*arguments):
+        register(*arguments)
+        return register(*arguments)
+
+    register = store.register
+    monkeypatch.setattr(store, "register", register_twice)
+    export(data)
+    assert decisions(client) == {1: "promoted"}
+    assert int(champion(client).version) == 1
+
+
+def test_an_unusable_version_of_others_does_not_replace_the_one_that_is_registered(client, models, data, tmp_path):
+    run_id = add_run(client, models[NO_BLUE], data, 0.66)
+    export(data)
+    good = add_run(client, models[ALL_COLOURS], data, 1.0)
+    hashes = {"onnx_sha256": sha256_of(models[ALL_COLOURS])}
+    register_odd(client, run_id, data, tmp_path, write_facts("{"), **hashes)
+    export(data)
+    assert (champion(client).run_id, decisions(client)) == (good, {1: "promoted", 2: None, 3: "promoted"})
+
+
+def test_a_second_export_in_a_clone_waits(client, models, data, tmp_path):
+    add_run(client, models[ALL_COLOURS], data, 1.0)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    words = [sys.executable, "-m", "pipeline.promote", data["verdict"], data["train"], data["validation"], "dist"]
+    with exclusive("export"):
+        second = subprocess.Popen(
+            words, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert second.stderr.readline() == "export: waiting for another process in this clone to finish\n"
+        assert not (tmp_path / "dist").exists()
+    out, err = second.communicate()
+    assert (second.returncode, err) == (0, "")
+    assert "promoted" in out
