@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.common.files import Json
+from pipeline.data.image_grid import NO_VERSION, new_figure
 
 TEXTBOOK = "the textbook script"
 Groups = dict[str, list[Json]]  # the rows of each network, one per seed
@@ -88,10 +89,9 @@ def seconds_to(accuracy: float, curve: list[dict[str, float]]) -> float:
 
 def draw(rows: Groups, conditions: dict[str, str], path: Path) -> None:
     """Write a PNG: test accuracy after each epoch over seconds of training, one line per network and seed."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
-    figure = Figure(figsize=(7.5, 4.2), dpi=130, layout="constrained")
+    figure = new_figure(7.5, 4.2)
     axes = figure.subplots()
     for (name, each), colour in zip(rows.items(), ("#777777", "#4477aa", "#ee6677", "#228833"), strict=False):
         for row in each:
@@ -106,4 +106,4 @@ def draw(rows: Groups, conditions: dict[str, str], path: Path) -> None:
     axes.margins(x=0.12)
     axes.grid(alpha=0.3, which="both")
     axes.legend(loc="lower right")
-    figure.savefig(path, metadata={"Software": None})
+    figure.savefig(path, dpi=130, metadata=NO_VERSION)

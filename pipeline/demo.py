@@ -82,7 +82,7 @@ def lay_out(folder: Path) -> None:
     params = read_params() | SECTIONS
     source = {"name": "generated images", "sha256": sha256_of(archive), "urls": [archive.as_uri()]}
     params["download"] = params["download"] | source
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 
 def result_table(folder: Path) -> str:

@@ -25,7 +25,7 @@ def reference(train_split: Path, validation_split: Path, test_split: Path, verdi
         parts=summarize(images, splits["train"].class_names.tolist()),
     )
     with atomic_outputs(target) as (draft,):
-        draft.write_text(_compact(content.model_dump()))
+        draft.write_text(_compact(content.model_dump()), encoding="utf-8")
     print(
         f"reference: statistics of {content.name}, {len(images):,} images, are in {target}. Commit it: "
         "`dvc repro validate` compares later data with it. To keep no reference, write {} to the file."

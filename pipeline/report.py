@@ -76,7 +76,7 @@ def read_evidence(inputs: Mapping[str, Path]) -> Json:
         names = ", ".join(sorted({name for name, _ in wrong}))
         raise PipelineError(f"these arguments are missing, unknown or files of another type: {names}. {REMEDY}")
     figures = {name: read_json(inputs[name], REMEDY) for name in KEYS}
-    headers = {name: inputs[name].read_text().partition("\n")[0].split(",") for name in COLUMNS}
+    headers = {name: inputs[name].read_text(encoding="utf-8").partition("\n")[0].split(",") for name in COLUMNS}
     for name, found in (figures | headers).items():
         kind, required = ("keys", KEYS[name]) if name in KEYS else ("columns", COLUMNS[name])
         if missing := ", ".join(key for key in required if key not in found):

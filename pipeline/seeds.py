@@ -60,7 +60,9 @@ def train_and_evaluate(seed: int) -> dict[str, float]:
 def run_dvc(*arguments: str, check: bool = True) -> None:
     """Run a DVC command; show the lines of its output that report an epoch. `PipelineError` if it fails."""
     command, last = [sys.executable, "-m", "dvc", *arguments], deque[str](maxlen=5)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+    ) as process:
         for line in process.stdout or ():
             last.append(line.rstrip())
             if line.startswith("epoch "):

@@ -8,7 +8,7 @@ from pydantic import Field
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import atomic_outputs, read_csv, write_csv
 from pipeline.common.params import Params, run_stage
-from pipeline.data.image_grid import NO_VERSION
+from pipeline.data.image_grid import NO_VERSION, new_figure
 from pipeline.data.luminance import brightness, contrast, luminance
 from pipeline.data.splits import read_split, require_validated
 from pipeline.evaluation.metrics import wilson_interval
@@ -114,11 +114,9 @@ def measure_parts(values: np.ndarray, correct: np.ndarray, parts: int) -> list[P
 
 def draw_slices(measured: dict[str, list[Part]], overall: float, path: Path) -> None:
     """Draw one panel per slice: accuracy of its parts with 95 % intervals, and the accuracy of all images as a line."""
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
     # 1280 pixels wide, readable at a width of 400
-    figure = Figure(figsize=(12.8, 10.5), layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.15))
+    figure = new_figure(12.8, 10.5)
+    figure.set_layout_engine("constrained", w_pad=0.15, h_pad=0.15)
     panels = figure.subplots(2, 2, sharey=True)
     for axes, (name, (title, *ends)) in zip(panels.flat, SLICES.items(), strict=True):
         keys = ("part", "accuracy", "accuracy_low", "accuracy_high")

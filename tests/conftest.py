@@ -6,8 +6,11 @@ from projects import ROOT, approve, make_project
 from stores import empty_store
 from toy_models import COLOURS, VERSION_FACTS, write_colour_model
 
+from pipeline.common.environment import ignore_user_settings
 from pipeline.data.splits import SPLIT_NAMES, Split, write_split
 from pipeline.data.synthetic import CLASS_NAMES, generate, write_archive
+
+ignore_user_settings()
 
 
 @pytest.fixture(autouse=True)

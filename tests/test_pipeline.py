@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from chaos import STAGES, kill_during, outputs, run_timed, stage_command
+from hostile_settings import hostile_settings
 from projects import ENVIRONMENT, ROOT, as_clone, make, make_project, run, set_params
 
 from pipeline.common.files import sha256_of
@@ -82,6 +83,19 @@ def test_the_log_is_quiet_and_tells_each_stages_result(finished):
         assert line in log
     noise = ("Warning", "WARNING", "oneDNN", "cuInit", "I0000", "E0000", "NodeDef", "INFO", "it/s]")
     assert not [word for word in noise if word in log]
+
+
+@on_finished
+def test_another_user_in_another_folder_gets_the_same_bytes(finished, archive, tmp_path):
+    """Whatever that user's configuration files and variables say."""
+    folder = make_project(tmp_path / "another", archive)
+    settings = hostile_settings(tmp_path / "home") | {"PYTHONWARNINGS": ""}  # with "error", DVC itself fails
+    run(folder, "dvc", "init", "--no-scm", "--quiet")
+    done = run(folder, "dvc", "repro", **settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = outputs(folder)
+    assert len(made) > 20
+    assert made == {name: sha256 for name, sha256 in outputs(finished).items() if name in made}
 
 
 @on_finished

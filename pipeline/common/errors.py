@@ -4,6 +4,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
+
+from pipeline.common.environment import ignore_user_settings
 
 
 class PipelineError(Exception):
@@ -15,8 +18,11 @@ def exit_on_error(name: str) -> Iterator[None]:
     """Turn a user error inside the block into one message on stderr and exit code 1.
 
     An `OSError` (disk full, no permission) is a user error too. Any other exception is a bug and
-    keeps its traceback.
+    keeps its traceback. Every command starts here, so this also sets a user's own settings aside.
     """
+    ignore_user_settings()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal or a pipe that is not UTF-8
     try:
         yield
         if sys.stdout:

@@ -49,7 +49,7 @@ def removed_on_failure(*paths: Path) -> Iterator[None]:
 
 def remove(path: Path) -> None:
     """Delete a file or a folder, if it exists."""
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -63,20 +63,20 @@ def sha256_of(path: Path) -> str:
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write indented JSON with a final newline, keys in the given order; NaN raises ValueError."""
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path, remedy: str) -> Json:
     """Content of a JSON file; `PipelineError` with `remedy` if it is damaged."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise PipelineError(f"{path} is damaged: {error}. {remedy}") from None
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] = ()) -> None:
     """Write rows that share the same keys, with a header; give `columns` if there may be no row."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -84,5 +84,5 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequenc
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Rows of a CSV file, all values as text."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

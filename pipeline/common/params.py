@@ -63,7 +63,7 @@ def _number_hint(value: object) -> str:
 def read_params(path: Path = PARAMS_FILE) -> "Json":
     """All sections of params.yaml, not yet validated."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_bytes())
     except FileNotFoundError:
         raise PipelineError(
             f"{path} does not exist here. `git checkout {path}` restores it, in the folder that contains dvc.yaml."

@@ -9,7 +9,7 @@ import psutil
 def processor_facts() -> str:
     """Linux's description of the processor, with its instruction sets; empty on other systems."""
     path = Path("/proc/cpuinfo")
-    return path.read_text() if path.exists() else ""
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
 def machine() -> str:

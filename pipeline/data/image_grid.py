@@ -1,11 +1,15 @@
 """Sheets of images from the data set, and the style that plots and sheets share."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.data.splits import Split
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TILE = 64  # pixels; a 32-pixel image at twice its size
 GAP = 6  # pixels
@@ -14,6 +18,17 @@ FONT_SIZE = 12
 INK, PAPER = "#202020", "#ffffff"
 CORRECT, INCORRECT = "#1a7f37", "#cf222e"  # colours of captions
 NO_VERSION = {"Software": None}  # PNG metadata without Matplotlib's version: equal plots give equal bytes
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure with constrained layout; sizes in inches. Matplotlib has its default settings from now on."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams.update(matplotlib.rcParamsDefault)  # it has read ./matplotlibrc
+    matplotlib.rc("font", family="DejaVu Sans")  # Matplotlib contains it; other fonts depend on the machine
+    matplotlib.rc("svg", hashsalt="0")  # the ids in an SVG are random without it
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def draw_contact_sheet(split: Split, columns: int = 10) -> Image.Image:

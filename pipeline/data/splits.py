@@ -74,7 +74,7 @@ def require_validated(verdict: Path, **splits: Path) -> Verdict:
     """
     remedy = "Run `dvc repro validate` and read reports/data_docs/index.html."
     try:
-        content = json.loads(verdict.read_text())
+        content = json.loads(verdict.read_text(encoding="utf-8"))
         success, hashes = content["success"], content["splits"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PipelineError(f"cannot read the validation result {verdict}: {error!r}. {remedy}") from None

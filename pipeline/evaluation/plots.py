@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.data.image_grid import CORRECT, INCORRECT, NO_VERSION, captioned_grid
+from pipeline.data.image_grid import CORRECT, INCORRECT, NO_VERSION, captioned_grid, new_figure
 from pipeline.data.splits import Split
 from pipeline.evaluation.reliability import Bin, calibration_error
 
@@ -41,12 +41,11 @@ def draw_predictions(split: Split, predicted: np.ndarray, confidence: np.ndarray
 
 def draw_confusion_matrix(labels: np.ndarray, predicted: np.ndarray, class_names: list[str], path: Path) -> None:
     """Draw the number of images by actual class (rows) and predicted class (columns), shaded by share of the row."""
-    from matplotlib.figure import Figure
     from sklearn.metrics import confusion_matrix
 
     counts = confusion_matrix(labels, predicted, labels=range(len(class_names)))
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    figure = Figure(figsize=(7.5, 7), layout="constrained")
+    figure = new_figure(7.5, 7)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted class", ylabel="actual class", title="Confusion matrix, number of test images")
@@ -60,9 +59,7 @@ def draw_confusion_matrix(labels: np.ndarray, predicted: np.ndarray, class_names
 
 def draw_reliability(before: list[Bin], after: list[Bin], path: Path) -> None:
     """Draw accuracy against confidence without and with the temperature, and the number of images in each bin."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 6.5), layout="constrained")
+    figure = new_figure(6, 6.5)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     upper.plot([0, 1], [0, 1], color="#8c959f", linestyle="--", label="perfect calibration")
     for bins, name, colour in ((before, "without temperature", "#bf8700"), (after, "with temperature", "#0969da")):

@@ -5,13 +5,12 @@ from io import StringIO
 
 from markupsafe import Markup
 
+from pipeline.data.image_grid import new_figure
+
 
 def draw_curves(rows: Sequence[dict[str, str]]) -> Markup:
     """Accuracy and loss by epoch from the rows of curves.csv, as SVG; equal curves give equal text."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    figure, text = Figure(figsize=(9, 3.6), layout="constrained"), StringIO()
+    figure, text = new_figure(9, 3.6), StringIO()
     epochs = [int(row["epoch"]) for row in rows]
     for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
         for key, label, colour in ((name, "training", "#8250df"), (f"validation_{name}", "validation", "#0969da")):
@@ -19,7 +18,6 @@ def draw_curves(rows: Sequence[dict[str, str]]) -> Markup:
         axes.set(xlabel="epoch", title=name)
         axes.locator_params("x", integer=True)
         axes.legend()
-    with rc_context({"svg.hashsalt": "0"}):  # matplotlib's ids are random without it
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
     return Markup(svg[svg.index("<svg") :])  # without the XML declaration, which a page must not contain

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.data.image_grid import CORRECT, INCORRECT, NO_VERSION, captioned_grid
+from pipeline.data.image_grid import CORRECT, INCORRECT, NO_VERSION, captioned_grid, new_figure
 from pipeline.data.splits import Split
 from pipeline.evidence.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from pipeline.onnx.session import predict_probabilities
@@ -20,13 +20,11 @@ TILES_IN_A_ROW = 8  # two corruptions, each after the clean image
 
 def draw_accuracies(clean: dict[str, float], by_corruption: dict[str, list[dict[str, float]]], path: Path) -> None:
     """Draw accuracy and its 95 % interval by severity, one line per corruption with its name at the end."""
-    from matplotlib.figure import Figure
-
     lines = {name: [clean, *accuracies] for name, accuracies in by_corruption.items()}
     names = sorted(lines, key=lambda name: -lines[name][-1]["accuracy"])
     gap = LABEL_GAP * np.ptp([value for line in lines.values() for point in line for value in point.values()])
     label_heights = spread([lines[name][-1]["accuracy"] for name in names], gap)
-    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    figure = new_figure(8, 5.5)
     axes = figure.subplots()
     for number, (name, label_height) in enumerate(zip(names, label_heights, strict=True)):
         draw_line(axes, name, lines[name], f"C{number}", label_height)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import ModuleType
 
+from pipeline.common.environment import ignore_user_settings
+
 # Notes and warnings of TensorFlow's C++ code, and two lines that it logs as errors: no NVIDIA driver
 # (303), and an attribute that tf.data ignores under op determinism.
 HIDDEN = (
@@ -16,7 +18,7 @@ HIDDEN = (
 
 def start_keras() -> ModuleType:
     """The keras module on the TensorFlow backend, with its devices initialized."""
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # read when keras is imported
+    ignore_user_settings()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
     with filtered_stderr():
         import keras

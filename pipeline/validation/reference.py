@@ -54,7 +54,7 @@ class Reference(BaseModel):
 def read_reference(path: Path) -> Reference | None:
     """The reference, or None if the file contains `{}`; `PipelineError` if it is missing or damaged."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         return None if content == {} else Reference.model_validate(content)
     except FileNotFoundError:
         raise PipelineError(f"{path} does not exist; it must contain a reference or `{{}}`. {REMEDY}") from None

@@ -1,4 +1,5 @@
 import errno
+import os
 import subprocess
 import sys
 
@@ -55,6 +56,13 @@ def test_output_that_cannot_be_written_is_one_message():
         done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("stage: [Errno 28] No space left on device. Free disk space")
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped():
+    code = "from pipeline.common.errors import exit_on_error\nwith exit_on_error('a'):\n    print('caf\\xe9 \\udcff')"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "caf\\xe9 \\udcff\n", "")
 
 
 def test_a_bug_keeps_its_traceback():

@@ -1,4 +1,8 @@
+import subprocess
+import sys
+
 import pytest
+from projects import ROOT
 
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import (
@@ -70,6 +74,40 @@ def test_a_csv_file_is_written_and_read(tmp_path):
     write_csv(tmp_path / "t.csv", [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])
     assert (tmp_path / "t.csv").read_text() == "epoch,loss\n1,0.5\n2,0.25\n"
     assert read_csv(tmp_path / "t.csv") == [{"epoch": "1", "loss": "0.5"}, {"epoch": "2", "loss": "0.25"}]
+
+
+UNICODE = """
+from pathlib import Path
+from pipeline.common.files import read_csv, read_json, write_csv, write_json
+from pipeline.common.params import read_params
+write_csv(Path("t.csv"), [{"name": "caf\\xe9 \\u732b"}])
+assert read_csv(Path("t.csv")) == [{"name": "caf\\xe9 \\u732b"}]
+Path("t.json").write_bytes(b'{"name": "caf\\xc3\\xa9"}')
+assert read_json(Path("t.json"), "") == {"name": "caf\\xe9"} == read_params(Path("t.json"))
+"""
+
+
+def test_files_are_utf8_in_every_locale(tmp_path):
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", UNICODE], cwd=tmp_path, env=locale, check=True)
+    assert (tmp_path / "t.csv").read_bytes() == "name\ncafé 猫\n".encode()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_an_output_that_is_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path, kind):
+    """DVC with cache.type symlink; a user who keeps results on another disk."""
+    original, target = tmp_path / "original", tmp_path / "target"
+    original.mkdir()
+    (original / "a.txt").write_text("kept")
+    (original / "a.txt").chmod(0o444)
+    target.symlink_to(original / "a.txt" if kind == "file" else original)
+    with atomic_outputs(target) as (draft,):
+        if kind == "folder":
+            draft.mkdir()
+        (draft if kind == "file" else draft / "a.txt").write_text("new")
+    assert not target.is_symlink()
+    assert (target if kind == "file" else target / "a.txt").read_text() == "new"
+    assert (original / "a.txt").read_text() == "kept"
 
 
 def test_a_csv_file_without_rows_has_its_header(tmp_path):

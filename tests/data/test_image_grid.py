@@ -1,4 +1,9 @@
+import subprocess
+import sys
+
 import numpy as np
+from hostile_settings import FILES, hostile_settings
+from projects import ROOT
 
 from pipeline.data.image_grid import GAP, TILE, captioned_grid, draw_contact_sheet
 from pipeline.data.splits import Split
@@ -24,3 +29,31 @@ def test_each_image_has_its_caption_below_it_in_its_colour():
 
 def test_without_images_the_sheet_is_empty():
     assert captioned_grid(np.zeros((0, 32, 32, 3), np.uint8), [], []).size[0] > 0
+
+
+DRAW = """
+from pathlib import Path
+from pipeline.common.errors import exit_on_error
+from pipeline.evidence.learning_curves import draw_curves
+from pipeline.slices import SLICES, draw_slices
+with exit_on_error("draw"):
+    rows = [{"part": i, "accuracy": i / 4, "accuracy_low": i / 8, "accuracy_high": i / 3} for i in (1, 2, 3)]
+    draw_slices(dict.fromkeys(SLICES, rows), 0.5, Path("plot.png"))
+    names = ("accuracy", "loss", "validation_accuracy", "validation_loss")
+    curves = [{"epoch": str(i)} | dict.fromkeys(names, str(i)) for i in (1, 2)]
+    Path("curves.svg").write_text(draw_curves(curves))
+"""
+
+
+def test_plots_have_the_same_bytes_whatever_style_the_user_has(tmp_path):
+    """Also with a matplotlibrc in the working directory, which Matplotlib reads first."""
+    plots = {}
+    for user, settings in {"plain": {}, "styled": hostile_settings(tmp_path / "home")}.items():
+        folder = tmp_path / user
+        folder.mkdir()
+        if settings:
+            (folder / "matplotlibrc").write_text(FILES[".config/matplotlib/matplotlibrc"])
+        environment = {"PATH": "", "PYTHONPATH": str(ROOT)} | settings | {"PYTHONWARNINGS": ""}
+        subprocess.run([sys.executable, "-c", DRAW], cwd=folder, env=environment, check=True)
+        plots[user] = [(folder / name).read_bytes() for name in ("plot.png", "curves.svg")]
+    assert plots["plain"] == plots["styled"]
