@@ -1,18 +1,20 @@
 # Needs Python 3.11, 3.12 or 3.13 and make; everything else is installed into .venv/. `make help` lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
+SUITABLE := -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
-	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && \
-	echo $$python && break; done)
-EXTRAS ?=
-N ?= 5
-SEED ?= 0
-PORT ?= 5000
+	$$python $(SUITABLE) && echo $$python && break; done)
+# Options count only on the command line: a variable of the same name in the environment is ignored.
+N = 5
+SEED = 0
+PORT = 5000
+$(foreach option,ACCURATE ALLOW ARCHIVE EXTRAS NAME SECTION SEEDS VERSION,$(eval $(option) =))
 # The commands in dvc.yaml start with `python`:
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
+unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONWARNINGS
 
 .PHONY: help setup demo repro ui reference evidence export rollback seeds test fuzz chaos lint bench \
 	lock audit
@@ -25,16 +27,19 @@ setup: .venv/installed ## install the locked packages into .venv/; EXTRAS=gpu ad
 ifneq ($(EXTRAS),)
 	@test "$(EXTRAS)" = gpu || { echo "setup: EXTRAS=$(EXTRAS) is unknown: EXTRAS=gpu adds CUDA, and requirements.lock" \
 		"contains everything else" >&2; exit 1; }
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-user \
 		--requirement requirements-gpu.lock
 endif
 
 .venv/installed: requirements.lock
-	@test -n "$(PYTHON)" || { echo "setup: found no Python 3.11, 3.12 or 3.13. Install one, or name it:" \
-		"make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) $(SUITABLE) || { echo "setup: PYTHON is '$(PYTHON)', but it should be Python 3.11, 3.12 or 3.13." \
+		"Install one, or name it: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
 	@.venv/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	@! .venv/bin/python -m pip config list | grep -E '\.(dry-run|prefix|python|root|target)=' >&2 || { echo "setup:" \
+		"these settings of pip install outside .venv/. Unset them, then run the same command again." >&2; exit 1; }
 	@echo "setup: installing the locked packages into .venv/ (2.7 GB; 1 to 10 minutes)"
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-user --require-hashes \
+		--requirement requirements.lock
 	@touch .venv/installed
 
 demo: .venv/installed ## run the whole pipeline on generated images, offline, in .demo/

@@ -1,0 +1,80 @@
+"""The Makefile in the environment of a user who has variables of his own."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+from projects import ROOT
+
+PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+def make(folder, *arguments, **environment):
+    command = ["make", *arguments]
+    return subprocess.run(command, cwd=folder, env={"PATH": PATH} | environment, capture_output=True, text=True)
+
+
+OPTIONS = {
+    "N": ("seeds", "7"),
+    "PORT": ("ui", "5050"),
+    "VERSION": ("rollback", "7"),
+    "ALLOW": ("export", "1"),
+    "EXTRAS": ("setup", "gpu"),
+    "ARCHIVE": ("bench", "a"),
+    "NAME": ("bench", "a"),
+    "SECTION": ("bench", "a"),
+    "SEEDS": ("bench", "7"),
+    "ACCURATE": ("bench", "1"),
+}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_counts_on_the_command_line_only(option):
+    target, value = OPTIONS[option]
+    shown = ["--dry-run", "--old-file=.venv/installed", target]
+    plain, from_environment = make(ROOT, *shown), make(ROOT, *shown, **{option: value})
+    assert plain.returncode == 0, plain.stderr
+    assert from_environment.stdout == plain.stdout
+    assert make(ROOT, *shown, f"{option}={value}").stdout != plain.stdout
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A folder in which `make setup` would install the packages; its environment is there and empty."""
+    for name in ("Makefile", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / ".venv"], check=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_DRY_RUN"])
+def test_setup_refuses_settings_of_pip_that_install_elsewhere(fresh, name):
+    done = make(fresh, "setup", f"PYTHON={sys.executable}", **{name: "1"})
+    assert done.returncode != 0
+    assert f":env:.{name[4:].lower().replace('_', '-')}='1'\nsetup: these settings of pip" in done.stderr
+    assert not (fresh / ".venv/installed").exists()
+
+
+def test_setup_refuses_such_a_setting_in_a_configuration_file(fresh):
+    (fresh / "pip.conf").write_text("[install]\ntarget = elsewhere\n")
+    done = make(fresh, "setup", f"PYTHON={sys.executable}", PIP_CONFIG_FILE="pip.conf")
+    assert done.returncode != 0
+    assert "install.target='elsewhere'" in done.stderr
+
+
+def test_setup_installs_into_the_environment_although_pip_would_install_for_the_user(fresh):
+    (fresh / "requirements.lock").write_text("./empty.zip --hash=sha256:" + "0" * 64 + "\n")
+    done = make(fresh, "setup", f"PYTHON={sys.executable}", PIP_USER="1")
+    assert "empty.zip" in done.stderr  # it came as far as this file, which does not exist
+    assert "--user" not in done.stderr
+
+
+@pytest.mark.parametrize("python", ["no-such-python", "false", ""])
+def test_setup_refuses_a_python_that_does_not_fit(tmp_path, python):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "requirements.lock").touch()
+    done = make(tmp_path, "setup", f"PYTHON={python}")
+    assert done.returncode != 0
+    assert f"setup: PYTHON is '{python}', but it should be Python 3.11, 3.12 or 3.13." in done.stderr
+    assert not (tmp_path / ".venv").exists()
