@@ -137,10 +137,11 @@ def _write_data_docs(
     folder: Path, project: Path, results: Results, splits: dict[str, Split], reference: Reference | None
 ) -> None:
     """Write our page index.html, and the pages of Great Expectations in a folder beside it."""
-    from pipeline.validation.data_docs import PAGES, draw_histograms, write_page
+    from pipeline.validation.data_docs import PAGES, draw_histograms, number_ids, write_page
     from pipeline.validation.expectations import DATA_DOCS
 
     shutil.copytree(project / DATA_DOCS, folder / PAGES)
+    number_ids(folder / PAGES)
     facts = {
         "archive": f"SHA-256 {splits['train'].archive_sha256}",
         "images": ", ".join(f"{len(split.labels):,} {name}" for name, split in splits.items()),

@@ -1,8 +1,10 @@
 """Data Docs: one page about the validation of the data, for readers who do not know the tools."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from pipeline.validation.expectations import Outcome
 
 PAGES = "great_expectations"  # folder of the pages of Great Expectations, beside ours
+RANDOM_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+TIME, NO_TIME = re.compile(r"\d{8}T\d{6}\.\d{6}Z"), "19800101T000000.000000Z"
 BINS, WIDTH, HEIGHT = 40, 240, 90  # of a histogram
 SVG = Markup(
     '<svg viewBox="0 0 {} {}"><rect width="100%" height="100%" fill="#f6f8fa"/><path fill="#9ec5fe" d="{}Z"/>'
@@ -45,6 +49,15 @@ def write_page(
         count=sum(map(len, outcomes.values())),
     )
     (folder / "index.html").write_text(text, encoding="utf-8")
+
+
+def number_ids(folder: Path) -> None:
+    """Number the random ids in the pages of Great Expectations, and fix the times: equal data gives equal pages."""
+    for page in folder.rglob("*.html"):
+        text = TIME.sub(NO_TIME, page.read_text(encoding="utf-8"))
+        for number, random_id in enumerate(dict.fromkeys(RANDOM_ID.findall(text))):
+            text = text.replace(random_id, str(UUID(int=number)))
+        page.write_text(text, encoding="utf-8")
 
 
 def draw_histograms(images: pd.DataFrame, quantiles: dict[str, list[float]] | None) -> dict[str, Markup]:
