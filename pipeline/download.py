@@ -4,9 +4,11 @@ The hash is verified, so mirrors need not be trusted: each may supply some of th
 one continues where the last one stopped.
 """
 
+import errno
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -16,26 +18,28 @@ from tqdm import tqdm
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import sha256_of
 from pipeline.common.params import Params, run_stage
-from pipeline.data.mirror import MirrorError, TransientError, open_mirror
+from pipeline.common.urls import check_url, shown_url
+from pipeline.data.mirror import Body, MirrorError, TransientError, open_mirror
 
 PROGRESS = 1 << 20  # bytes; after that many, failures are counted from 1 again
+SLOWEST = 1000  # bytes per second; a slower last mirror would take days
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def _known_scheme(url: str) -> str:
-    if not url.startswith(("http://", "https://", "file:///")):
-        raise ValueError("should start with http://, https:// or file:///")
-    return url
+class TooLargeError(MirrorError):
+    """The mirror sends more than it announced, or more than `download.maximum_bytes`."""
 
 
 class DownloadParams(Params):
     """Section `download`."""
 
-    urls: list[Annotated[str, AfterValidator(_known_scheme)]] = Field(min_length=1)
+    urls: list[Annotated[str, AfterValidator(check_url)]] = Field(min_length=1)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     name: str | None
+    maximum_bytes: int = Field(gt=0)
     minimum_speed: int = Field(ge=0)
-    patience: float = Field(gt=0)
-    attempts: int = Field(gt=0)
+    patience: float = Field(gt=0, le=3600)
+    attempts: int = Field(gt=0, le=100)
 
 
 def download(params: DownloadParams, archive: Path) -> None:
@@ -58,7 +62,7 @@ def download(params: DownloadParams, archive: Path) -> None:
             fetch_verified(url, partial, minimum_speed, params)
             break
         except MirrorError as error:
-            reasons.append(f"{url}: {error}")
+            reasons.append(f"{shown_url(url)}: {error}")
             if url != params.urls[-1]:
                 print(f"download: {reasons[-1]}", file=sys.stderr)
     else:
@@ -106,7 +110,10 @@ def fetch_verified(url: str, partial: Path, minimum_speed: int, params: Download
         partial.unlink()
         if not is_mixed:
             raise MirrorError(f"the file's SHA-256 is {actual}, expected download.sha256 {params.sha256}")
-        print(f"download: bytes of several mirrors do not match the SHA-256; restarting from {url}", file=sys.stderr)
+        print(
+            f"download: bytes of several mirrors do not match the SHA-256; restarting from {shown_url(url)}",
+            file=sys.stderr,
+        )
         is_mixed = False
 
 
@@ -116,7 +123,7 @@ def fetch_with_retries(url: str, partial: Path, minimum_speed: int, params: Down
     while True:
         start = _size(partial)
         try:
-            return fetch(url, partial, minimum_speed, params.patience)
+            return fetch(url, partial, minimum_speed, params)
         except TransientError as error:
             failures = 1 if _size(partial) - start >= PROGRESS else failures + 1
             if failures >= params.attempts:
@@ -124,33 +131,60 @@ def fetch_with_retries(url: str, partial: Path, minimum_speed: int, params: Down
             time.sleep(min(2.0**failures / 2, params.patience))
 
 
-def fetch(url: str, partial: Path, minimum_speed: int, patience: float) -> None:
-    """Append the bytes that follow the end of `partial`; `minimum_speed` is an average over `patience` seconds.
+def fetch(url: str, partial: Path, minimum_speed: int, params: DownloadParams) -> None:
+    """Append the bytes that follow the end of `partial`; if they are too many, append nothing.
 
     Raises `MirrorError` or, if another attempt may succeed, `TransientError`.
     """
-    body = open_mirror(url, _size(partial), patience)
+    body = open_mirror(url, _size(partial), params.patience)
+    _require_size(body.size or 0, params.maximum_bytes)
     try:
-        with partial.open("ab") as file, _progress(url, file.tell(), body.size) as bar:
-            known = file.tell() - body.start  # bytes that a server without ranges sends again
-            window_end, received = time.monotonic() + patience, 0
-            for chunk in body.chunks:
-                bar.update(file.write(chunk[known:]))
-                known = max(0, known - len(chunk))
-                received += len(chunk)
-                if time.monotonic() > window_end:
-                    if received < minimum_speed * patience:
-                        raise MirrorError(f"slower than download.minimum_speed, {minimum_speed:,} bytes per second")
-                    window_end, received = time.monotonic() + patience, 0
+        with partial.open("ab") as file, _progress(shown_url(url), file.tell(), body.size) as bar:
+            start = file.tell()
+            known = start - body.start  # bytes that a server without ranges sends again
+            try:
+                for chunk in within_limits(body, minimum_speed, params):
+                    bar.update(file.write(chunk[known:]))
+                    known = max(0, known - len(chunk))
+            except TooLargeError:
+                file.truncate(start)
+                raise
     except OSError as error:
+        remedy = "Free disk space" if error.errno in FULL else "Make that path a writable file"
         raise PipelineError(
-            f"cannot write {partial}: {error.strerror}. Free disk space, then run `dvc repro` to resume the download."
+            f"cannot write {partial}: {error.strerror}. {remedy}, then run `dvc repro` to resume the download."
         ) from None
 
 
-def _progress(url: str, done: int, size: int | None) -> tqdm:
+def within_limits(body: Body, minimum_speed: int, params: DownloadParams) -> Iterator[bytes]:
+    """The chunks of `body`, until they are too many or too slow; the speed is an average over `patience` seconds.
+
+    Raises `TooLargeError`; `MirrorError` below `minimum_speed`; `TransientError` below `SLOWEST`.
+    """
+    position, received, window_end = body.start, 0, time.monotonic() + params.patience
+    for chunk in body.chunks:
+        position, received = position + len(chunk), received + len(chunk)
+        if body.size is not None and position > body.size:
+            raise TooLargeError(f"more than the announced {body.size:,} bytes were sent")
+        _require_size(position, params.maximum_bytes)
+        yield chunk
+        if time.monotonic() > window_end:
+            speed = received / params.patience
+            if speed < minimum_speed:
+                raise MirrorError(f"slower than download.minimum_speed, {minimum_speed:,} bytes per second")
+            if speed < SLOWEST:
+                raise TransientError(f"slower than {SLOWEST:,} bytes per second")
+            received, window_end = 0, time.monotonic() + params.patience
+
+
+def _require_size(size: int, maximum: int) -> None:
+    if size > maximum:
+        raise TooLargeError(f"the file has {size:,} bytes or more, but download.maximum_bytes is {maximum:,}")
+
+
+def _progress(name: str, done: int, size: int | None) -> tqdm:
     """A progress bar on a terminal, and no output in a log."""
-    return tqdm(desc=url, initial=done, total=size, unit="B", unit_scale=True, disable=None, leave=False)
+    return tqdm(desc=name, initial=done, total=size, unit="B", unit_scale=True, disable=None, leave=False)
 
 
 def _size(path: Path) -> int:

@@ -14,14 +14,10 @@ from pathlib import Path
 import pytest
 from projects import ROOT, run, set_params
 from servers import BODY, SHA256, good, mirror
+from servers import download_params as params
 
 from pipeline.common.errors import PipelineError
-from pipeline.download import DownloadParams, download
-
-
-def params(*urls, **changes):
-    settings = {"sha256": SHA256, "name": None, "minimum_speed": 0, "patience": 5.0, "attempts": 2}
-    return DownloadParams(urls=list(urls), **settings | changes)
+from pipeline.download import download
 
 
 @pytest.fixture
@@ -281,6 +277,12 @@ def test_a_failed_write_keeps_the_partial_file_and_reports_it(project, tmp_path)
     )
     assert [path.name for path in target.parent.iterdir()] == [f".{SHA256}.partial"]
     assert "Traceback" not in done.stderr
+
+
+def test_a_partial_file_that_cannot_be_written_has_its_own_remedy(target):
+    partial(target).mkdir(parents=True)
+    with mirror() as server, pytest.raises(PipelineError, match=r"Is a directory\. Make that path a writable"):
+        download(params(server.url), target)
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting a small tmpfs needs root on Linux")

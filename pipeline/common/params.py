@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.common.errors import PipelineError, exit_on_error
+from pipeline.common.errors import PipelineError, exit_on_error, printable
+from pipeline.common.urls import hide_secrets
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -39,16 +40,25 @@ class Params(BaseModel):
 
 
 def _explain(section: str, error: "ErrorDetails") -> str:
-    key = ".".join(str(part) for part in (section, *error["loc"]))
+    key = printable(hide_secrets(".".join(str(part) for part in (section, *error["loc"]))))
     if error["type"] == "missing":
         return f"{key} is missing: add it"
     if error["type"] == "extra_forbidden":
         return f"{key} is unknown: remove it, or correct its name"
     if error["type"] == "model_type":
-        return f"{section} is {error['input']!r}, but it should be a section with keys"
+        return f"{section} is {_shown(error['input'])!r}, but it should be a section with keys"
     message = re.sub(r"^(Value error,|Input|List|String) ", "", error["msg"])
     hint = _number_hint(error["input"]) if error["type"].startswith(("int", "float")) else ""
-    return f"{key} is {error['input']!r}, but it {message}{hint}"
+    return f"{key} is {_shown(error['input'])!r}, but it {message}{hint}"
+
+
+def _shown(value: object) -> object:
+    """The value without the secrets of a URL in it."""
+    if isinstance(value, str):
+        return hide_secrets(value)
+    if isinstance(value, list):
+        return [_shown(each) for each in value]
+    return {_shown(key): _shown(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def _number_hint(value: object) -> str:
@@ -63,7 +73,8 @@ def _number_hint(value: object) -> str:
 def read_params(path: Path = PARAMS_FILE) -> "Json":
     """All sections of params.yaml, not yet validated."""
     try:
-        content = yaml.safe_load(path.read_bytes())
+        with path.open("rb") as file:  # of a stream, YAML's messages do not quote lines, which may contain secrets
+            content = yaml.safe_load(file)
     except FileNotFoundError:
         raise PipelineError(
             f"{path} does not exist here. `git checkout {path}` restores it, in the folder that contains dvc.yaml."
@@ -72,7 +83,7 @@ def read_params(path: Path = PARAMS_FILE) -> "Json":
         raise PipelineError(f"{path} is not YAML: {error}. Fix that line, then run the same command again.") from None
     if not isinstance(content, dict):
         raise PipelineError(
-            f"{path} must contain one section per stage, got {content!r}. `git checkout {path}` restores it."
+            f"{path} must contain one section per stage, got {_shown(content)!r}. `git checkout {path}` restores it."
         )
     return content
 
