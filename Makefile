@@ -78,7 +78,7 @@ test: .venv/installed ## run the tests
 	@.venv/bin/python -m pytest
 
 fuzz: .venv/installed ## feed N mutated pickles and N mutated archives to the reader: N=100000
-	@MUTATIONS="$(N)" .venv/bin/python -m pytest -n0 tests/data/test_hostile_archives.py -k mutated
+	@MUTATIONS="$(if $(filter command,$(origin N)),$(N),2000)" .venv/bin/python -m pytest -n0 tests/data/test_hostile_archives.py -k mutated
 
 chaos: .venv/installed ## kill stages, export and evidence N times; compare the outputs: N=5 SEED=0
 	@PYTHONPATH=tests .venv/bin/python -m chaos "$(N)" "$(SEED)"

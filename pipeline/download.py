@@ -4,18 +4,19 @@ The hash is verified, so mirrors need not be trusted: each may supply some of th
 one continues where the last one stopped.
 """
 
-import errno
+import fcntl
 import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 from pydantic import AfterValidator, Field
 from tqdm import tqdm
 
-from pipeline.common.errors import PipelineError
+from pipeline.common.errors import FULL, PipelineError
 from pipeline.common.files import sha256_of
 from pipeline.common.params import Params, run_stage
 from pipeline.common.urls import check_url, shown_url
@@ -23,7 +24,6 @@ from pipeline.data.mirror import Body, MirrorError, TransientError, open_mirror
 
 PROGRESS = 1 << 20  # bytes; after that many, failures are counted from 1 again
 SLOWEST = 1000  # bytes per second; a slower last mirror would take days
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class TooLargeError(MirrorError):
@@ -139,7 +139,7 @@ def fetch(url: str, partial: Path, minimum_speed: int, params: DownloadParams) -
     body = open_mirror(url, _size(partial), params.patience)
     _require_size(body.size or 0, params.maximum_bytes)
     try:
-        with partial.open("ab") as file, _progress(shown_url(url), file.tell(), body.size) as bar:
+        with partial.open("ab") as file, _alone(file), _progress(shown_url(url), file.tell(), body.size) as bar:
             start = file.tell()
             known = start - body.start  # bytes that a server without ranges sends again
             try:
@@ -154,6 +154,18 @@ def fetch(url: str, partial: Path, minimum_speed: int, params: DownloadParams) -
         raise PipelineError(
             f"cannot write {partial}: {error.strerror}. {remedy}, then run `dvc repro` to resume the download."
         ) from None
+
+
+@contextmanager
+def _alone(file: BinaryIO) -> Iterator[None]:
+    """Refuse a second process that would append to the same file."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise PipelineError(
+            "another process downloads this archive now. Run the same command again when it has ended."
+        ) from None
+    yield  # the lock ends when the file is closed
 
 
 def within_limits(body: Body, minimum_speed: int, params: DownloadParams) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from pydantic import Field
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import atomic_outputs, removed_on_failure, write_csv, write_json
 from pipeline.common.params import run_stage
-from pipeline.data.image_grid import INK, captioned_grid
+from pipeline.data.image_grid import INK, captioned_grid, shortened
 from pipeline.data.splits import Split, read_split, require_validated
 from pipeline.evidence.confident_learning import find_suspects
 from pipeline.models.keras_backend import filtered_stderr, start_keras
@@ -165,7 +165,9 @@ def summarize(groups: list[OutOfSample], suspects: list[Suspect]) -> dict[str, f
 def draw_suspects(suspects: list[Suspect]) -> Image.Image:
     """A sheet of the suspects, each with its label and the suggested class."""
     images = np.array([suspect.image for suspect in suspects], np.uint8).reshape(-1, 32, 32, 3)
-    captions = [(f"label: {suspect.label}", f"suggested: {suspect.suggested}") for suspect in suspects]
+    captions = [
+        (f"label: {shortened(suspect.label)}", f"suggested: {shortened(suspect.suggested)}") for suspect in suspects
+    ]
     return captioned_grid(images, captions, [INK] * len(suspects), TILES_IN_A_ROW)
 
 

@@ -1,5 +1,6 @@
 """The download stage with servers on loopback that fail like real ones."""
 
+import fcntl
 import os
 import re
 import signal
@@ -335,3 +336,12 @@ def test_a_killed_download_resumes(project, target):
         assert run(project, "pipeline.download", f"archive={target}").returncode == 0
     assert server.asked == ["bytes=0-", f"bytes={left}-"]
     assert target.read_bytes() == BODY
+
+
+def test_a_second_download_of_the_same_archive_is_refused(target):
+    leave_partial(target, BODY[:10])
+    with partial(target).open("ab") as file, mirror() as server:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(PipelineError, match="another process downloads this archive now"):
+            download(params(server.url), target)
+    assert partial(target).read_bytes() == BODY[:10]

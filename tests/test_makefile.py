@@ -78,3 +78,9 @@ def test_setup_refuses_a_python_that_does_not_fit(tmp_path, python):
     assert done.returncode != 0
     assert f"setup: PYTHON is '{python}', but it should be Python 3.11, 3.12 or 3.13." in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_targets_run_although_the_environment_would_stop_python():
+    stopping = {"PYTHONHOME": "/nowhere", "PYTHONSAFEPATH": "1", "PYTHONWARNINGS": "error", "PYTHONOPTIMIZE": "2"}
+    done = make(ROOT, "--old-file=.venv/installed", "seeds", "N=x", **stopping)
+    assert done.stderr.startswith("seeds: N is 'x'")

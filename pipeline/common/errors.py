@@ -1,5 +1,6 @@
 """User errors: one message, a non-zero exit code, no traceback."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -7,6 +8,9 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 
 from pipeline.common.environment import ignore_user_settings
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class PipelineError(Exception):
@@ -28,18 +32,24 @@ def exit_on_error(name: str) -> Iterator[None]:
         if sys.stdout:
             sys.stdout.flush()
     except PipelineError as error:
-        sys.exit(f"{name}: {error}")
+        sys.exit("\n".join(printable(line) for line in f"{name}: {error}".split("\n")))
     except FileNotFoundError as error:
-        sys.exit(f"{name}: {error.filename} does not exist. `dvc repro` creates missing files.")
+        sys.exit(f"{name}: {printable(str(error.filename))} does not exist. `dvc repro` creates missing files.")
     except BrokenPipeError:  # the reader of the output has exited, as `head` does
         discard_output()
         sys.exit(1)
     except OSError as error:
         discard_output()
-        sys.exit(f"{name}: {error}. Free disk space or fix the permissions, then run the same command again.")
+        sys.exit(f"{name}: {printable(str(error))}.{_remedy(error)}")
     except KeyboardInterrupt:
         print(f"\n{name}: interrupted; no partial files remain. Run the same command to continue.", file=sys.stderr)
         sys.exit(130)
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in FULL:
+        return " Free disk space, then run the same command again."
+    return " Fix the permissions, then run the same command again." if error.errno in FORBIDDEN else ""
 
 
 def discard_output() -> None:

@@ -1,8 +1,11 @@
 """Atomic outputs, hashes, and JSON and CSV files."""
 
 import csv
+import glob
 import hashlib
 import json
+import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +14,7 @@ from typing import Any
 
 from pipeline.common.errors import PipelineError
 
+FORMULA, ESCAPED = re.compile("'*[=+@-]"), re.compile("^'('*[=+@-])")  # at the start of a text
 Json = dict[str, Any]  # the content of a JSON file: values have many types
 
 
@@ -18,13 +22,16 @@ Json = dict[str, Any]  # the content of a JSON file: values have many types
 def atomic_outputs(*targets: Path) -> Iterator[tuple[Path, ...]]:
     """Temporary paths beside `targets`, renamed to them when the block succeeds.
 
-    If the block fails, no target appears. Files that a killed process left under a temporary
-    name are removed first. A target may be a file or a folder.
+    If the block fails, no target appears. Files that a killed process left under a temporary name are removed first;
+    those of another living process are not touched. A target may be a file or a folder.
     """
-    drafts = tuple(target.with_name(f".partial-{target.name}") for target in targets)
-    for draft in drafts:
+    drafts = tuple(target.with_name(f".partial-{os.getpid()}-{target.name}") for target in targets)
+    for target, draft in zip(targets, drafts, strict=True):
         draft.parent.mkdir(parents=True, exist_ok=True)
         remove(draft)
+        for other in draft.parent.glob(f".partial-*-{glob.escape(target.name)}"):
+            if not _is_running(other.name.split("-")[1]):
+                remove(other)
     try:
         yield drafts
         for draft, target in zip(drafts, targets, strict=True):
@@ -34,6 +41,12 @@ def atomic_outputs(*targets: Path) -> Iterator[tuple[Path, ...]]:
     finally:
         for draft in drafts:
             remove(draft)
+
+
+def _is_running(pid: str) -> bool:
+    import psutil
+
+    return pid.isdecimal() and psutil.pid_exists(int(pid))
 
 
 @contextmanager
@@ -75,14 +88,31 @@ def read_json(path: Path, remedy: str) -> Json:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]], columns: Sequence[str] = ()) -> None:
-    """Write rows that share the same keys, with a header; give `columns` if there may be no row."""
+    """Write rows that share the same keys, with a header; give `columns` if there may be no row.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe at its start, which `read_csv` removes:
+    https://owasp.org/www-community/attacks/CSV_Injection
+    """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: _as_text(value) for name, value in row.items()} for row in rows)
+
+
+def _as_text(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) and not _is_number(value) else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file, all values as text."""
+    """Rows of a CSV file of `write_csv`, all values as text."""
     with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    return [{name: ESCAPED.sub(r"\1", value) for name, value in row.items()} for row in rows]

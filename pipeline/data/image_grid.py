@@ -1,5 +1,6 @@
 """Sheets of images from the data set, and the style that plots and sheets share."""
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ TILE = 64  # pixels; a 32-pixel image at twice its size
 GAP = 6  # pixels
 LINE = 15  # pixels; height of a line of text
 FONT_SIZE = 12
+LONGEST = 24  # characters of a name
 INK, PAPER = "#202020", "#ffffff"
 CORRECT, INCORRECT = "#1a7f37", "#cf222e"  # colours of captions
 NO_VERSION = {"Software": None}  # PNG metadata without Matplotlib's version: equal plots give equal bytes
@@ -28,17 +30,25 @@ def new_figure(width: float, height: float) -> "Figure":
     matplotlib.rcParams.update(matplotlib.rcParamsDefault)  # it has read ./matplotlibrc
     matplotlib.rc("font", family="DejaVu Sans")  # Matplotlib contains it; other fonts depend on the machine
     matplotlib.rc("svg", hashsalt="0")  # the ids in an SVG are random without it
+    matplotlib.rc("text", parse_math=False)  # a name may contain $
+    warnings.filterwarnings("ignore", "Glyph")  # a character that the font does not have is drawn as a box
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def shortened(name: str) -> str:
+    """A class name as text in a plot: a long one is cut."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def draw_contact_sheet(split: Split, columns: int = 10) -> Image.Image:
     """The first `columns` images of each class, one row per class with its name."""
     font = ImageFont.load_default(FONT_SIZE)
-    label_width = 10 + max(int(font.getlength(name)) for name in split.class_names)
-    rows = len(split.class_names)
+    names = [shortened(name) for name in split.class_names]
+    label_width = 10 + max(int(font.getlength(name)) for name in names)
+    rows = len(names)
     sheet = Image.new("RGB", (label_width + columns * (TILE + GAP), rows * (TILE + GAP) + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
-    for row, name in enumerate(split.class_names):
+    for row, name in enumerate(names):
         top = GAP + row * (TILE + GAP)
         draw.text((GAP, top + (TILE - LINE) // 2), name, INK, font)
         for column, index in enumerate(np.flatnonzero(split.labels == row)[:columns]):

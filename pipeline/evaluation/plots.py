@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.data.image_grid import CORRECT, INCORRECT, NO_VERSION, captioned_grid, new_figure
+from pipeline.data.image_grid import CORRECT, INCORRECT, NO_VERSION, captioned_grid, new_figure, shortened
 from pipeline.data.splits import Split
 from pipeline.evaluation.reliability import Bin, calibration_error
 
@@ -31,7 +31,7 @@ def draw_test_plots(
 
 def draw_predictions(split: Split, predicted: np.ndarray, confidence: np.ndarray, indices: np.ndarray) -> Image.Image:
     """The images at `indices` with the predicted class, its probability, and the label if that is another class."""
-    names, correct = split.class_names, predicted == split.labels
+    names, correct = [shortened(name) for name in split.class_names], predicted == split.labels
     captions = [
         (f"{names[predicted[i]]} {confidence[i]:.0%}", "" if correct[i] else f"label: {names[split.labels[i]]}")
         for i in indices
@@ -49,8 +49,9 @@ def draw_confusion_matrix(labels: np.ndarray, predicted: np.ndarray, class_names
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted class", ylabel="actual class", title="Confusion matrix, number of test images")
-    axes.set_xticks(range(len(class_names)), class_names, rotation=45, ha="right")
-    axes.set_yticks(range(len(class_names)), class_names)
+    names = [shortened(name) for name in class_names]
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
     for row, column in np.ndindex(*counts.shape):
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=9)

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.data.image_grid import INCORRECT, INK, PAPER, enlarged
+from pipeline.data.image_grid import INCORRECT, INK, PAPER, enlarged, shortened
 from pipeline.data.splits import Split
 from pipeline.evidence.matching import Pairs
 
@@ -28,6 +28,6 @@ def draw_pair_sheet(pairs: Pairs, test: Split, training: Split, count: int) -> I
         for name, split, index in (("test", test, first), ("training", training, second)):
             sheet.paste(enlarged(split.images[index], SIDE), (x, y))
             draw.text((x, y + SIDE + 1), f"{name} {index}", INK, font)
-            draw.text((x, y + SIDE + 1 + LINE), split.class_names[split.labels[index]], colour, font)
+            draw.text((x, y + SIDE + 1 + LINE), shortened(split.class_names[split.labels[index]]), colour, font)
             x += SIDE + BETWEEN
     return sheet

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.data.image_grid import CORRECT, INCORRECT, NO_VERSION, captioned_grid, new_figure
+from pipeline.data.image_grid import CORRECT, INCORRECT, NO_VERSION, captioned_grid, new_figure, shortened
 from pipeline.data.splits import Split
 from pipeline.evidence.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from pipeline.onnx.session import predict_probabilities
@@ -62,7 +62,7 @@ def spread(heights: list[float], gap: float) -> np.ndarray:
 
 def draw_examples(session: "onnxruntime.InferenceSession", example: Split, seed: int, path: Path) -> None:
     """Draw the one image of `example` under every corruption and severity; incorrect predictions are red."""
-    names, label = example.class_names, example.labels[0]
+    names, label = [shortened(name) for name in example.class_names], example.labels[0]
     tiles, captions = [], []
     for name, corruption in CORRUPTIONS.items():
         tiles += [example.images, *(corrupted(example.images, name, severity, [seed, 0]) for severity in SEVERITIES)]

@@ -1,5 +1,7 @@
 """The model card: README.md of a bundle."""
 
+import re
+
 from pipeline.common.files import Json
 
 CONFUSION_MATRIX, PREDICTIONS = "pictures/confusion_matrix.png", "pictures/predictions.png"
@@ -7,12 +9,12 @@ CONFUSION_MATRIX, PREDICTIONS = "pictures/confusion_matrix.png", "pictures/predi
 
 def model_card(name: str, facts: Json, classes: list[dict[str, str]]) -> str:
     """A page in Markdown, from the bundle's name, the facts as for `write_bundle` and the rows of per_class.csv."""
-    lineage, data, int8 = facts["lineage"], facts["data"], facts["int8"]
-    class_names = [row["class_name"] for row in classes]
+    lineage, data, int8 = facts["lineage"], escaped(facts["data"]), facts["int8"]
+    class_names = [escaped(row["class_name"]) for row in classes]
     test = f"{data}, test split ({facts['metrics']['test_images']:,.0f} images)"
     return f"""# {name}
 
-Network `{facts["model"]}` classifies 32 x 32 RGB images into {len(class_names)} classes: {", ".join(class_names)}.
+Network {escaped(facts["model"])} classifies 32 x 32 RGB images into {len(class_names)} classes: {", ".join(class_names)}.
 
 Use it to sort small images of such objects, or as a starting point for your own network. Do not use it for decisions
 about people or safety.
@@ -35,7 +37,7 @@ Metrics per class on {test}:
 
 ## Speed
 
-ONNX Runtime on {facts["latency"]["machine"]}, images of {data}, validation split:
+ONNX Runtime on {escaped(facts["latency"]["machine"])}, images of {data}, validation split:
 
 | file | images per call | median, ms | 99th percentile, ms | images/s |
 |---|---|---|---|---|
@@ -63,9 +65,14 @@ middle and resize it to 32 x 32 by averaging; `python -m pipeline.predict` of th
 The model always predicts one of these {len(class_names)} classes, also for images that show none of them. It was
 trained on small images of one object each; its metrics are valid for images like those of {data}.
 
-Lineage: git commit `{lineage["git_commit"] or "unknown"}`, MLflow run `{lineage["mlflow_run_id"]}`,
+Lineage: git commit {escaped(lineage["git_commit"] or "unknown")}, MLflow run {escaped(lineage["mlflow_run_id"])},
 model version {lineage["model_version"]}. manifest.json contains more.
 """
+
+
+def escaped(text: str) -> str:
+    """Text that is the same after Markdown and HTML: no link, image, tag, emphasis, code, formula or end of a cell."""
+    return re.sub(r"[!-&*+:-@\[-`{-~]|(?<=www)\.", lambda found: f"&#{ord(found[0])};", text)
 
 
 def metric_rows(metrics: dict[str, float], data: str, test: str) -> str:
@@ -80,7 +87,7 @@ def metric_rows(metrics: dict[str, float], data: str, test: str) -> str:
 
 def class_rows(classes: list[dict[str, str]]) -> str:
     return "\n".join(
-        f"| {row['class_name']} | {float(row['precision']):.3f} | {float(row['recall']):.3f} | {float(row['f1']):.3f} |"
+        f"| {escaped(row['class_name'])} | {float(row['precision']):.3f} | {float(row['recall']):.3f} | {float(row['f1']):.3f} |"
         for row in classes
     )
 

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -38,12 +39,36 @@ def test_a_failed_block_leaves_no_file(tmp_path):
 def test_a_folder_and_the_files_of_a_killed_process_are_replaced(tmp_path):
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages/old.html").touch()
-    (tmp_path / ".partial-pages").mkdir()
-    (tmp_path / ".partial-pages/left.html").touch()
+    dead = tmp_path / f".partial-{2**22 + 1}-pages"  # beyond the highest number of a process
+    dead.mkdir()
+    (dead / "left.html").touch()
     with atomic_outputs(tmp_path / "pages") as (draft,):
         draft.mkdir()
         (draft / "new.html").touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["pages", "new.html"]
+
+
+WRITE = """
+import sys
+from pathlib import Path
+from pipeline.common.files import atomic_outputs
+with atomic_outputs(Path("a.txt")) as (draft,):
+    draft.write_text("first")
+    print("begun", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_two_processes_do_not_touch_each_others_files(tmp_path):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    first = subprocess.Popen([sys.executable, "-c", WRITE], cwd=tmp_path, env=environment, **pipes)
+    assert first.stdout.readline() == "begun\n"
+    with atomic_outputs(tmp_path / "a.txt") as (draft,):
+        draft.write_text("second")
+        first.communicate("\n")
+        assert (first.returncode, (tmp_path / "a.txt").read_text()) == (0, "first")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "second")]
 
 
 def test_outputs_are_removed_if_the_stage_fails_afterwards(tmp_path):
@@ -114,3 +139,13 @@ def test_a_csv_file_without_rows_has_its_header(tmp_path):
     write_csv(tmp_path / "t.csv", [], ["epoch", "loss"])
     assert (tmp_path / "t.csv").read_text() == "epoch,loss\n"
     assert read_csv(tmp_path / "t.csv") == []
+
+
+FORMULAS = {"=1+1|cmd": "'=1+1|cmd", "+a": "'+a", "-a": "'-a", "@a": "'@a", "'=a": "''=a", "'a": "'a", "-0.5": "-0.5"}
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_text_in_a_table_is_no_formula_and_is_read_as_it_was(tmp_path, text):
+    write_csv(tmp_path / "t.csv", [{"name": text, "number": -0.5}])
+    assert (tmp_path / "t.csv").read_text() == f"name,number\n{FORMULAS[text]},-0.5\n"
+    assert read_csv(tmp_path / "t.csv") == [{"name": text, "number": "-0.5"}]

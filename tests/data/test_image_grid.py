@@ -1,13 +1,16 @@
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 from hostile_settings import FILES, hostile_settings
+from PIL import Image
 from projects import ROOT
 
-from pipeline.data.image_grid import GAP, TILE, captioned_grid, draw_contact_sheet
+from pipeline.data.image_grid import GAP, TILE, captioned_grid, draw_contact_sheet, shortened
 from pipeline.data.splits import Split
 from pipeline.data.synthetic import CLASS_NAMES
+from pipeline.evaluation.plots import draw_test_plots
 
 
 def test_the_contact_sheet_has_a_row_per_class_with_images_of_that_class():
@@ -29,6 +32,21 @@ def test_each_image_has_its_caption_below_it_in_its_colour():
 
 def test_without_images_the_sheet_is_empty():
     assert captioned_grid(np.zeros((0, 32, 32, 3), np.uint8), [], []).size[0] > 0
+
+
+BINS = [{"confidence": 0.5, "accuracy": 0.5, "images": 6}]
+ODD_NAMES = ["$x_{$", "猫 🐱", "n" * 100, "<b>", "\\frac{1}{2}", "{0} %s"]
+
+
+def test_every_class_name_can_be_drawn_in_bounds_and_without_a_warning(tmp_path):
+    labels = np.arange(6, dtype=np.uint8)
+    split = Split(np.zeros((6, 32, 32, 3), np.uint8), labels, labels, np.array(ODD_NAMES), "")
+    assert draw_contact_sheet(split, columns=1).width < 400
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw_test_plots(split, np.eye(6, dtype=np.float32)[[1, 2, 3, 4, 5, 0]], BINS, BINS, 6, tmp_path / "plots")
+    assert Image.open(tmp_path / "plots/mistakes.png").width < 2000
+    assert shortened("n" * 100) == "n" * 23 + "…"
 
 
 DRAW = """

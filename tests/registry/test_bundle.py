@@ -1,3 +1,4 @@
+import html
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import pytest
 from toy_models import VERSION_FACTS
 
 from pipeline.common.errors import PipelineError
+from pipeline.common.files import write_csv
 from pipeline.onnx.session import open_session, predict_probabilities
 from pipeline.registry.bundle import MAXIMUM_BYTES, read_bundle, write_bundle
 
@@ -87,6 +89,22 @@ def test_the_model_card_contains_the_metrics_and_its_code_runs(bundle):
     code = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1] + "print(probabilities.shape)"
     done = subprocess.run([sys.executable, "-c", code], cwd=bundle, capture_output=True, text=True, check=True)
     assert done.stdout == "(1, 3)\n"
+
+
+ODD_NAMES = ["<script>alert(1)</script>", "a|b", "*c* _d_ `e` $x$", "[l](http://e.example)", "www.example.com", "é 猫"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_name_is_plain_text_in_the_model_card(tmp_path, version, name):
+    """Of Markdown's and HTML's characters, none is left; a viewer shows the name as it is."""
+    rows = [{"class_name": each, "precision": 0.5, "recall": 0.25, "f1": 0.75, "images": 10} for each in (name, "b")]
+    write_csv(version / "per_class.csv", rows)
+    card = (write_bundle(tmp_path / "dist/v1", version, VERSION_FACTS | {"data": name}) / "README.md").read_text()
+    shown = re.search(r"^\| (.+) \| 0.500 \| 0.250 \| 0.750 \|$", card, re.MULTILINE)[1]
+    assert not re.search(r"[][<>|*_`$:@!#\\](?!\d+;)|www\.", shown.replace("&#", "#"))
+    assert html.unescape(shown) == name
+    assert card.count(name) == (name == "é 猫") * card.count(shown)
+    assert (tmp_path / "dist/v1/labels.txt").read_text() == f"{name}\nb\n"
 
 
 def test_a_bundle_of_another_store_is_not_overwritten(bundle, version):
