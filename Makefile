@@ -31,16 +31,18 @@ ifneq ($(EXTRAS),)
 		--requirement requirements-gpu.lock
 endif
 
+# One shell with a lock, so that two makes in a fresh clone do not install at the same time.
 .venv/installed: requirements.lock
 	@$(PYTHON) $(SUITABLE) || { echo "setup: PYTHON is '$(PYTHON)', but it should be Python 3.11, 3.12 or 3.13." \
 		"Install one, or name it: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
-	@.venv/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
-	@! .venv/bin/python -m pip config list | grep -E '\.(dry-run|prefix|python|root|target)=' >&2 || { echo "setup:" \
-		"these settings of pip install outside .venv/. Unset them, then run the same command again." >&2; exit 1; }
-	@echo "setup: installing the locked packages into .venv/ (2.7 GB; 1 to 10 minutes)"
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-user --require-hashes \
-		--requirement requirements.lock
-	@touch .venv/installed
+	@mkdir -p .dvc/tmp && exec 9> .dvc/tmp/setup.lock && $(PYTHON) -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' && \
+	if [ .venv/installed -nt requirements.lock ]; then exit 0; fi; \
+	.venv/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv || exit 1; \
+	! .venv/bin/python -m pip config list | grep -E '\.(dry-run|prefix|python|root|target)=' >&2 || { echo "setup:" \
+		"these settings of pip install outside .venv/. Unset them, then run the same command again." >&2; exit 1; }; \
+	echo "setup: installing the locked packages into .venv/ (2.7 GB; 1 to 10 minutes)"; \
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-user --require-hashes \
+		--requirement requirements.lock && touch .venv/installed
 
 demo: .venv/installed ## run the whole pipeline on generated images, offline, in .demo/
 	@.venv/bin/python -m pipeline.recover .demo

@@ -30,12 +30,18 @@ class TooLargeError(MirrorError):
     """The mirror sends more than it announced, or more than `download.maximum_bytes`."""
 
 
+def _check_name(name: str) -> str:
+    if not name.strip() or not name.isprintable():
+        raise ValueError("should be text on one line, without control characters")
+    return name
+
+
 class DownloadParams(Params):
     """Section `download`."""
 
     urls: list[Annotated[str, AfterValidator(check_url)]] = Field(min_length=1)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    name: str | None
+    name: Annotated[str, AfterValidator(_check_name)] | None = Field(max_length=100)
     maximum_bytes: int = Field(gt=0)
     minimum_speed: int = Field(ge=0)
     patience: float = Field(gt=0, le=3600)

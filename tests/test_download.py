@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 from projects import ROOT, run, set_params
+from pydantic import ValidationError
 from servers import BODY, SHA256, good, mirror
 from servers import download_params as params
 
 from pipeline.common.errors import PipelineError
-from pipeline.download import download
+from pipeline.download import DownloadParams, download
 
 
 @pytest.fixture
@@ -345,3 +346,9 @@ def test_a_second_download_of_the_same_archive_is_refused(target):
         with pytest.raises(PipelineError, match="another process downloads this archive now"):
             download(params(server.url), target)
     assert partial(target).read_bytes() == BODY[:10]
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "\x1b[2J", "n" * 101])
+def test_a_name_of_the_data_that_no_table_can_show_is_refused(name):
+    with pytest.raises(ValidationError):
+        DownloadParams(**params("file:///a").model_dump() | {"name": name})

@@ -1,9 +1,11 @@
 """The Makefile in the environment of a user who has variables of his own."""
 
+import fcntl
 import shutil
 import subprocess
 import sys
 
+import psutil
 import pytest
 from projects import ROOT
 
@@ -68,6 +70,28 @@ def test_setup_installs_into_the_environment_although_pip_would_install_for_the_
     done = make(fresh, "setup", f"PYTHON={sys.executable}", PIP_USER="1")
     assert "empty.zip" in done.stderr  # it came as far as this file, which does not exist
     assert "--user" not in done.stderr
+
+
+def waits_for(process, name):
+    """Whether a process or a child of it has opened the file of a lock."""
+    try:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        return any(file.path.endswith(name) for each in family for file in each.open_files())
+    except psutil.NoSuchProcess:  # a child that has just ended
+        return False
+
+
+def test_two_setups_at_once_install_once(fresh):
+    (fresh / ".dvc/tmp").mkdir(parents=True)
+    with (fresh / ".dvc/tmp/setup.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        command = ["make", "setup", f"PYTHON={sys.executable}"]
+        second = subprocess.Popen(command, cwd=fresh, env={"PATH": PATH}, **pipes)
+        while not waits_for(second, "setup.lock"):
+            assert second.poll() is None
+        (fresh / ".venv/installed").touch()  # the first one has finished
+    assert (second.communicate()[0], second.returncode) == ("", 0)
 
 
 @pytest.mark.parametrize("python", ["no-such-python", "false", ""])

@@ -57,7 +57,7 @@ def test_setup_installs_nothing_without_hashes():
     assert all("--require-hashes" in line for line in installs)
     makefile = re.sub(r"\\\n\s*", "", (ROOT / "Makefile").read_text())
     setup = makefile[makefile.index("\nsetup:") : makefile.index("\ndemo:")]
-    assert setup.count("pip install") == setup.count("--require-hashes --requirement") == 1 + len(installs)
+    assert setup.count("-m pip install ") == setup.count("--require-hashes") == 1 + len(installs)
 
 
 def test_setup_refuses_other_extras():
