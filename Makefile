@@ -80,7 +80,8 @@ test: .venv/installed ## run the tests
 	@.venv/bin/python -m pytest
 
 fuzz: .venv/installed ## feed N mutated pickles and N mutated archives to the reader: N=100000
-	@MUTATIONS="$(if $(filter command,$(origin N)),$(N),2000)" .venv/bin/python -m pytest -n0 tests/data/test_hostile_archives.py -k mutated
+	@MUTATIONS="$(if $(filter command,$(origin N)),$(N),2000)" .venv/bin/python -m pytest -n0 -k mutated \
+		tests/data/test_hostile_archives.py
 
 chaos: .venv/installed ## kill stages, export and evidence N times; compare the outputs: N=5 SEED=0
 	@PYTHONPATH=tests .venv/bin/python -m chaos "$(N)" "$(SEED)"
@@ -100,12 +101,13 @@ COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --gene
 lock: ## write the newest allowed versions into requirements*.lock (needs uv)
 	$(COMPILE) --extra dev --extra s3 --extra postgres --output-file requirements.lock
 	$(COMPILE) --extra gpu --constraint requirements.lock --output-file requirements-gpu.lock
-	awk '/^[a-z]/ { keep = /^nvidia-/ } keep' requirements-gpu.lock > .venv/gpu.lock && mv .venv/gpu.lock requirements-gpu.lock
+	awk '/^[a-z]/ { keep = /^nvidia-/ } keep' requirements-gpu.lock > .venv/gpu.lock
+	mv .venv/gpu.lock requirements-gpu.lock
 
 # pip-licenses and pip-audit run in a folder of their own: nothing is added to the packages that they look at.
 audit: .venv/installed ## list licences and known vulnerabilities of the locked packages (needs the network)
 	@test -x .venv/audit/bin/pip-audit || { .venv/bin/python -m venv .venv/audit && .venv/audit/bin/python -m pip install \
-		--quiet --disable-pip-version-check pip-audit pip-licenses; }
+		--quiet --disable-pip-version-check pip-audit==2.10.1 pip-licenses==5.5.5; }
 	@.venv/audit/bin/pip-licenses --python .venv/bin/python --order license
 	@.venv/audit/bin/pip-audit --strict --disable-pip --requirement requirements.lock
 	@.venv/audit/bin/pip-audit --strict --disable-pip --requirement requirements-gpu.lock

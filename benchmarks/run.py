@@ -22,6 +22,7 @@ from benchmarks.readme import ABLATION, DRIFT, INFERENCE, RESULTS, TRAINING, wri
 from benchmarks.rows import Rows
 from benchmarks.training import measure_training
 from pipeline.common.errors import PipelineError, exit_on_error
+from pipeline.common.exclusive import exclusive
 from pipeline.common.files import Json, read_json, sha256_of, write_json
 from pipeline.common.params import read_params
 from pipeline.common.processor import machine
@@ -152,5 +153,5 @@ def copy_pictures(folder: Path, demo: Path) -> None:
 
 
 if __name__ == "__main__":
-    with exit_on_error("bench"):
+    with exit_on_error("bench"), exclusive("bench"):
         main()
