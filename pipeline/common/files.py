@@ -46,7 +46,10 @@ def atomic_outputs(*targets: Path) -> Iterator[tuple[Path, ...]]:
 def _is_running(pid: str) -> bool:
     import psutil
 
-    return pid.isdecimal() and psutil.pid_exists(int(pid))
+    try:
+        return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE  # killed, and no parent has noticed it
+    except (psutil.NoSuchProcess, ValueError, OverflowError):
+        return False
 
 
 @contextmanager

@@ -36,12 +36,23 @@ def test_a_failed_block_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_and_the_files_of_a_killed_process_are_replaced(tmp_path):
+@pytest.fixture
+def zombie():
+    """The number of a process that was killed, and that its parent has not waited for."""
+    process = subprocess.Popen(["sleep", "60"])
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    yield process.pid
+    process.wait()
+
+
+def test_a_folder_and_the_files_of_killed_processes_are_replaced(tmp_path, zombie):
     (tmp_path / "pages").mkdir()
     (tmp_path / "pages/old.html").touch()
-    dead = tmp_path / f".partial-{2**22 + 1}-pages"  # beyond the highest number of a process
-    dead.mkdir()
-    (dead / "left.html").touch()
+    for pid in (zombie, 2**22 + 1):  # the second one is beyond the highest number of a process
+        dead = tmp_path / f".partial-{pid}-pages"
+        dead.mkdir()
+        (dead / "left.html").touch()
     with atomic_outputs(tmp_path / "pages") as (draft,):
         draft.mkdir()
         (draft / "new.html").touch()
