@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import Json, sha256_of
 from pipeline.common.params import read_params
+from pipeline.common.urls import shown_url
 from pipeline.data.cifar10 import data_name
 from pipeline.models.keras_backend import filtered_stderr
 from pipeline.models.saving import load_model, read_training_record
@@ -36,7 +37,7 @@ def log_settings(settings: Json, archive_sha256: str) -> None:
     mlflow.set_tag("data", name)
     # A model from DVC's cache can be older than params.yaml, whose URLs then serve another archive.
     is_served = download["sha256"] == archive_sha256
-    source = HTTPDatasetSource(download["urls"][0]) if is_served else CodeDatasetSource({})
+    source = HTTPDatasetSource(shown_url(download["urls"][0])) if is_served else CodeDatasetSource({})
     data_set = MetaDataset(source, name, archive_sha256[:DIGEST_LENGTH])  # type: ignore[abstract]  # wrongly typed
     mlflow.log_input(data_set, context="training")
 

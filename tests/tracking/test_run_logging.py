@@ -3,10 +3,12 @@ import zipfile
 
 import numpy as np
 import pytest
+from stores import empty_store
 
 from pipeline.common.errors import PipelineError
 from pipeline.models.saving import TrainingRecord
-from pipeline.tracking.run_logging import run_of_model
+from pipeline.tracking.run_logging import log_settings, run_of_model
+from pipeline.tracking.store import connect
 
 
 def test_a_model_of_other_splits_than_the_validated_ones_is_refused(tmp_path, monkeypatch):
@@ -22,3 +24,19 @@ def test_a_model_of_other_splits_than_the_validated_ones_is_refused(tmp_path, mo
         f"validated is {validated}. `dvc repro` trains on the current splits."
     )
     assert [path.name for path in tmp_path.iterdir()] == ["m.keras"]  # no store
+
+
+def test_a_login_in_the_url_of_a_mirror_is_not_logged(tmp_path, monkeypatch):
+    """The download stage refuses such a URL; train by hand does not read its section."""
+    import mlflow
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_store(tmp_path / "mlflow.db"))
+    sha256, url = "ab" * 32, "https://user:secret@host/a.tar.gz?signature=secret"
+    (tmp_path / "params.yaml").write_text(json.dumps({"download": {"sha256": sha256, "urls": [url]}}))
+    connect()
+    with mlflow.start_run():
+        log_settings({"download.name": "mine"}, sha256)
+    content = (tmp_path / "mlflow.db").read_bytes()
+    assert b"a.tar.gz" in content
+    assert b"secret" not in content
