@@ -6,6 +6,7 @@ from pkgutil import iter_modules
 
 from pipeline.common.errors import PipelineError, exit_on_error
 from pipeline.common.params import Params, read_params
+from pipeline.tracking.address import require_usable_address
 
 
 def section_classes() -> dict[str, type[Params]]:
@@ -34,4 +35,5 @@ def check_params() -> None:
 
 if __name__ == "__main__":
     with exit_on_error("params"):
+        require_usable_address()  # not after the stages before train
         check_params()

@@ -16,7 +16,7 @@ from pipeline.common.errors import PipelineError, exit_on_error
 from pipeline.common.files import Json, read_json, remove, sha256_of
 from pipeline.common.params import read_params
 from pipeline.data.synthetic import TRAINING_BATCHES, write_archive
-from pipeline.tracking.store import tracking_uri
+from pipeline.tracking.address import portable_uri, require_usable_address
 
 IMAGES_PER_BATCH = 1_500
 SEED = 0
@@ -44,8 +44,9 @@ def demo(folder: Path) -> None:
     """Run every stage in `folder`, which is created again, and print the results.
 
     Raises:
-        PipelineError: a stage failed; its message is printed above.
+        PipelineError: a stage failed, and its message is printed above; or MLflow cannot use its store.
     """
+    require_usable_address()
     if folder.exists() and not (folder / ARCHIVE).exists():
         raise PipelineError(
             f"{folder} exists and is not an earlier demo, so it is not deleted. Run `make demo`, which uses .demo/, or "
@@ -54,7 +55,7 @@ def demo(folder: Path) -> None:
     remove(folder)
     lay_out(folder)
     environment = os.environ | {
-        "MLFLOW_TRACKING_URI": tracking_uri(),  # the repository's store, because the next demo deletes the folder
+        "MLFLOW_TRACKING_URI": portable_uri(),  # the repository's store, because the next demo deletes the folder
         "MLFLOW_EXPERIMENT_NAME": "demo",
         "DVC_NO_ANALYTICS": "1",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # dvc.yaml runs `python`

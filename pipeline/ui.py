@@ -1,7 +1,6 @@
 """`make ui`: MLflow's pages, opened at the runs of this project: python -m pipeline.ui PORT"""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -13,7 +12,8 @@ from socket import SO_REUSEADDR, SOL_SOCKET, socket
 from typing import TYPE_CHECKING
 
 from pipeline.common.errors import PipelineError, exit_on_error
-from pipeline.tracking.store import DEFAULT_EXPERIMENT, connect, explain_store_errors, sqlite_file, tracking_uri
+from pipeline.tracking.address import displayed_uri, sqlite_file, tracking_uri
+from pipeline.tracking.store import DEFAULT_EXPERIMENT, connect, explain_store_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,7 +37,7 @@ def ui(port: str) -> None:
         PipelineError: `port` is not a free port, there is no store yet, or the server failed.
     """
     if tracking_uri().startswith("http"):
-        server = re.sub(r"//[^@/]*@", "//", tracking_uri()).rstrip("/")  # without a password
+        server = displayed_uri().replace("***@", "").rstrip("/")
         print(f"ui: {runs_page(server, experiment_id(connect()))}")
         return
     require_free(port)

@@ -89,6 +89,16 @@ def test_an_experiment_named_in_the_environment_comes_first(folder):
         process.wait(30)
 
 
+def test_it_serves_the_store_of_a_folder_with_an_odd_name(folder):
+    ids, port = fill(store_of(folder), "cifar10"), free_port()
+    folder = folder.rename(folder.with_name("""50% off? "a"#b;&é"""))
+    with started(folder, port) as process:
+        assert served_experiment(process.stdout.readline(), port) == ids["cifar10"]
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
 def test_errors_of_the_server_are_shown(folder):
     fill(store_of(folder), "cifar10")
     done = run(folder, "pipeline.ui", free_port(), MLFLOW_GUNICORN_OPTS="--bad")

@@ -1,45 +1,34 @@
-"""The MLflow store: its address, the connection to it, and messages for its failures."""
+"""The MLflow store: the connection to it, and messages for its failures."""
 
 import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.common.errors import PipelineError, root_cause
+from pipeline.tracking.address import (
+    displayed_uri,
+    is_remote,
+    portable_uri,
+    repository_root,
+    require_usable_address,
+    sqlite_file,
+    tracking_uri,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+__all__ = ["connect", "displayed_uri", "explain_store_errors", "is_remote", "repository_root", "tracking_uri"]
+
 DEFAULT_EXPERIMENT = "cifar10"
-
-
-def repository_root() -> Path:
-    """The root of the repository, also from the temporary folders in which `dvc exp run` works."""
-    return Path(os.environ.get("DVC_ROOT") or ".").resolve()
-
-
-def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI or mlflow.db; a relative sqlite path starts at the root of the repository."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    relative = re.fullmatch(r"sqlite:///(?!file:)([^/].*)", uri)
-    return f"sqlite:///{repository_root() / relative[1]}" if relative else uri
-
-
-def displayed_uri() -> str:
-    """The tracking URI without a password."""
-    return re.sub(r"//[^@/]*@", "//***@", tracking_uri())
-
-
-def is_remote() -> bool:
-    """Whether a tracking server holds the runs, rather than a database that this process opens."""
-    return tracking_uri().startswith(("http://", "https://", "databricks"))
 
 
 def connect() -> "MlflowClient":
     """Connect MLflow's functions to the store and the experiment; a client of it. `PipelineError` if that fails."""
+    require_usable_address()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads these when it is imported
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default of 7 takes minutes to fail
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -50,7 +39,9 @@ def connect() -> "MlflowClient":
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs the errors that it raises
     with explain_store_errors():
+        address = portable_uri()
         mlflow.set_tracking_uri(tracking_uri())
+        os.environ["MLFLOW_TRACKING_URI"] = address  # MLflow has set it; a relative path is not for other processes
         mlflow.set_system_metrics_sampling_interval(2)  # seconds; the default of 10 misses short trainings
         _set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT)
     return mlflow.MlflowClient()
@@ -74,12 +65,6 @@ def _file_lock(database: Path | None) -> AbstractContextManager[object]:
     from filelock import FileLock
 
     return FileLock(f"{database}.lock")
-
-
-def sqlite_file() -> Path | None:
-    """The file of a sqlite store, also for the form `sqlite:///file:...?mode=ro&uri=true`."""
-    found = re.match(r"sqlite:///(?:file:)?([^?]+)", tracking_uri())
-    return Path(found[1]).resolve() if found else None
 
 
 def store_errors() -> tuple[type[Exception], ...]:

@@ -11,7 +11,7 @@ from servers import free_port, kill, mirror, mlflow_server
 
 from pipeline.common.errors import PipelineError
 from pipeline.tracking.runs import MODEL_TAG, run_with_model, training_run
-from pipeline.tracking.store import explain_store_errors, is_remote, tracking_uri
+from pipeline.tracking.store import explain_store_errors, tracking_uri
 
 
 @pytest.fixture
@@ -59,23 +59,6 @@ def test_mlflows_own_variables_take_precedence(store, monkeypatch, tmp_path):
         pass
     assert client().get_experiment(only_run().info.experiment_id).name == "other"
     assert not (store / "mlflow.db").exists()
-
-
-@pytest.mark.parametrize(
-    ("uri", "used"),
-    [
-        ("sqlite:///team.db", "sqlite:////root folder/team.db"),
-        ("sqlite:////else/team.db", "sqlite:////else/team.db"),
-        ("sqlite:///file:/else/m.db?mode=ro&uri=true", "sqlite:///file:/else/m.db?mode=ro&uri=true"),
-        ("http://host", "http://host"),
-        ("", "sqlite:////root folder/mlflow.db"),
-    ],
-)
-def test_a_relative_sqlite_path_starts_at_the_root(monkeypatch, uri, used):
-    monkeypatch.setenv("DVC_ROOT", "/root folder")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert tracking_uri() == used
-    assert is_remote() == (uri == "http://host")
 
 
 def test_a_missing_local_file_is_not_an_error_of_the_store(store):
