@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.common.errors import PipelineError, exit_on_error
 from pipeline.tracking.address import displayed_uri, sqlite_file, tracking_uri
-from pipeline.tracking.store import DEFAULT_EXPERIMENT, connect, explain_store_errors
+from pipeline.tracking.store import DEFAULT_EXPERIMENT, connect
+from pipeline.tracking.store_errors import explain_store_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from pipeline.common.errors import root_cause
-from pipeline.tracking.store import connect, displayed_uri, explain_store_errors, store_errors
+from pipeline.tracking.store import connect, displayed_uri
+from pipeline.tracking.store_errors import cause_of, explain_store_errors, store_errors
 
 MODEL_TAG = "model_sha256"
 
@@ -39,7 +39,7 @@ class Recorder:
         except store_errors() as error:
             if not self._failed:
                 self._failed = True
-                _warn(f"the MLflow store {displayed_uri()} failed: {root_cause(error)}. Training continues")
+                _warn(f"the MLflow store {displayed_uri()} failed: {cause_of(error)}. Training continues")
 
     def finish(self) -> None:
         """Make the waiting calls for the last time."""

@@ -1,13 +1,12 @@
-"""The MLflow store: the connection to it, and messages for its failures."""
+"""The connection to the MLflow store and to the experiment in it."""
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.common.errors import PipelineError, root_cause
+from pipeline.common.errors import PipelineError, printable
 from pipeline.tracking.address import (
     displayed_uri,
     is_remote,
@@ -17,28 +16,59 @@ from pipeline.tracking.address import (
     sqlite_file,
     tracking_uri,
 )
+from pipeline.tracking.store_errors import explain_store_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["connect", "displayed_uri", "explain_store_errors", "is_remote", "repository_root", "tracking_uri"]
+__all__ = ["connect", "displayed_uri", "explain_store_errors", "repository_root", "tracking_uri"]
 
 DEFAULT_EXPERIMENT = "cifar10"
+DEFAULTS = {  # MLflow reads the first one when it is imported
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the default of 7 takes minutes to fail
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+IGNORED = (  # they change where something is recorded, or what; docs/pipeline.md, Teams
+    "MLFLOW_RUN_ID",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_RUN_CONTEXT",
+    "MLFLOW_ACTIVE_MODEL_ID",
+    "_MLFLOW_ACTIVE_MODEL_ID",
+    "MLFLOW_REGISTRY_URI",
+    "MLFLOW_REGISTRY_STORE_URI",
+    "MLFLOW_READ_REPLICA_BACKEND_STORE_URI",
+    "MLFLOW_WORKSPACE_STORE_URI",
+    "MLFLOW_ALLOW_FILE_STORE",
+    "MLFLOW_ENABLE_ASYNC_LOGGING",
+    "MLFLOW_TRUNCATE_LONG_VALUES",
+    "MLFLOW_ARTIFACT_LOCATION_MAX_LENGTH",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",
+    "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL",
+    "MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING",
+    "MLFLOW_SYSTEM_METRICS_NODE_ID",
+    "MLFLOW_LOCK_MODEL_DEPENDENCIES",
+    "MLFLOW_LOG_MODEL_COMPRESSION",
+    "MLFLOW_UV_AUTO_DETECT",
+    "MLFLOW_LOG_UV_FILES",
+    "MLFLOW_SQLALCHEMYSTORE_ECHO",
+)
 
 
 def connect() -> "MlflowClient":
     """Connect MLflow's functions to the store and the experiment; a client of it. `PipelineError` if that fails."""
     require_usable_address()
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reads these when it is imported
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # the default of 7 takes minutes to fail
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    _set_environment()
     import mlflow
 
+    from pipeline.tracking.context import hide_credentials_in_context
+
+    hide_credentials_in_context()
     for name in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs the errors that it raises
-    with explain_store_errors():
+    with explain_store_errors(), _file_lock(sqlite_file()):  # only one process makes the tables and the experiment
         address = portable_uri()
         mlflow.set_tracking_uri(tracking_uri())
         os.environ["MLFLOW_TRACKING_URI"] = address  # MLflow has set it; a relative path is not for other processes
@@ -47,16 +77,36 @@ def connect() -> "MlflowClient":
     return mlflow.MlflowClient()
 
 
+def _set_environment() -> None:
+    """Set aside the variables that would change what is recorded where."""
+    for name in IGNORED:
+        os.environ.pop(name, None)
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    if is_remote() and displayed_uri() != tracking_uri():  # MLflow prints links to runs with user and password
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+
+
 def _set_experiment(name: str) -> None:
     """Make `name` the active experiment; without a server its artifacts go to mlartifacts/ beside the database."""
     import mlflow
+    from mlflow.exceptions import MlflowException
 
-    database = sqlite_file()
-    folder = database.parent if database else repository_root()
-    with _file_lock(database):  # two processes must not both create the tables
-        if mlflow.get_experiment_by_name(name) is None:
-            mlflow.create_experiment(name, None if is_remote() else (folder / "mlartifacts").as_uri())
-        mlflow.set_experiment(name)
+    file = sqlite_file()
+    experiment = mlflow.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            mlflow.create_experiment(name, (file.parent / "mlartifacts").as_uri() if file else None)
+        except MlflowException:
+            if mlflow.get_experiment_by_name(name) is None:  # no other client of the server has created it
+                raise
+    elif experiment.lifecycle_stage != "active":
+        raise PipelineError(
+            f"the experiment {printable(name, 100)} of {displayed_uri()} is deleted. Run `.venv/bin/python -m mlflow "
+            f"experiments restore --experiment-id {experiment.experiment_id}`, or set MLFLOW_EXPERIMENT_NAME to another "
+            "name."
+        )
+    mlflow.set_experiment(name)
 
 
 def _file_lock(database: Path | None) -> AbstractContextManager[object]:
@@ -65,26 +115,3 @@ def _file_lock(database: Path | None) -> AbstractContextManager[object]:
     from filelock import FileLock
 
     return FileLock(f"{database}.lock")
-
-
-def store_errors() -> tuple[type[Exception], ...]:
-    """The exceptions that MLflow raises if its store fails."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return MlflowException, SQLAlchemyError, OSError
-
-
-@contextmanager
-def explain_store_errors() -> Iterator[None]:
-    """Turn a failure of the store inside the block into a `PipelineError` that says what to do."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise  # a local file, not the store
-    except store_errors() as error:
-        raise PipelineError(
-            f"cannot record in the MLflow store {displayed_uri()}: {root_cause(error)}. "
-            "Start that server or make the path writable, or unset MLFLOW_TRACKING_URI to record in mlflow.db "
-            "in the repository's root; then run the same command again."
-        ) from None
