@@ -32,11 +32,11 @@ def test_a_login_in_the_url_of_a_mirror_is_not_logged(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_store(tmp_path / "mlflow.db"))
-    sha256, url = "ab" * 32, "https://user:secret@host/a.tar.gz?signature=secret"
+    sha256, url = "ab" * 32, "https://user:hunter2@host/a.tar.gz?signature=hunter2"
     (tmp_path / "params.yaml").write_text(json.dumps({"download": {"sha256": sha256, "urls": [url]}}))
     connect()
     with mlflow.start_run():
         log_settings({"download.name": "mine"}, sha256)
     content = (tmp_path / "mlflow.db").read_bytes()
     assert b"a.tar.gz" in content
-    assert b"secret" not in content
+    assert b"hunter2" not in content
