@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.common.errors import PipelineError, printable, root_cause
+from pipeline.common.errors import PipelineError, printable
 from pipeline.onnx.isolated import UnusableModel
 from pipeline.registry.bundle import COPIED, FACTS, MAXIMUM_BYTES, PER_CLASS, checksums
-from pipeline.tracking.store import store_errors
+from pipeline.tracking.store_errors import cause_of, store_errors
 
 if TYPE_CHECKING:
     from mlflow.entities import FileInfo, Run
@@ -72,7 +72,7 @@ def explain_damage(owner: str) -> Iterator[None]:
     except Exception as error:  # a damaged file can raise anything
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | IsADirectoryError):
             raise
-        reason = printable(f"{type(error).__name__}: {root_cause(error)}", 300)
+        reason = f"{type(error).__name__}: {cause_of(error)}"
         raise UnusableModel(f"the files of {owner} are damaged or incomplete: {reason}") from None
 
 
@@ -122,7 +122,7 @@ def download(uri: str, folder: Path, owner: str) -> Path:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))  # a store can announce another size
         return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
     except store_errors() as error:
-        raise UnusableModel(f"the files of {owner} cannot be read: {printable(root_cause(error), 300)}") from None
+        raise UnusableModel(f"the files of {owner} cannot be read: {cause_of(error)}") from None
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 

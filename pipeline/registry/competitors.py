@@ -4,11 +4,12 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from pipeline.common.errors import PipelineError, printable, root_cause
+from pipeline.common.errors import PipelineError, printable
 from pipeline.onnx.isolated import UnusableModel
 from pipeline.registry.artifacts import name_of
 from pipeline.registry.bundle import ONNX_FILE, PER_CLASS, PLOTS
-from pipeline.tracking.store import displayed_uri, explain_store_errors
+from pipeline.tracking.address import displayed_uri
+from pipeline.tracking.store_errors import cause_of, explain_store_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,7 +52,7 @@ def has_artifacts(client: "MlflowClient", run: "Run") -> bool:
     try:
         return {item.path for item in client.list_artifacts(run.info.run_id)} >= ARTIFACTS
     except Exception as error:  # another's run: each kind of artifact store fails in its own way
-        print(f"promote: {name_of(run)} is skipped: its files cannot be listed: {printable(root_cause(error), 300)}")
+        print(f"promote: {name_of(run)} is skipped: its files cannot be listed: {cause_of(error)}")
         return False
 
 

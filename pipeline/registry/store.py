@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.registry.artifacts import CONTENT_TAG, REGISTERED_NAME, content_sha256
-from pipeline.tracking.store import explain_store_errors
+from pipeline.tracking.store_errors import explain_store_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
