@@ -69,6 +69,10 @@ def connect() -> "MlflowClient":
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it logs the errors that it raises
     with explain_store_errors(), _file_lock(sqlite_file()):  # only one process makes the tables and the experiment
+        if file := sqlite_file():
+            from pipeline.tracking.database import prepare_database
+
+            prepare_database(file)
         address = portable_uri()
         mlflow.set_tracking_uri(tracking_uri())
         os.environ["MLFLOW_TRACKING_URI"] = address  # MLflow has set it; a relative path is not for other processes
@@ -92,11 +96,13 @@ def _set_experiment(name: str) -> None:
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    from pipeline.tracking.database import ARTIFACTS
+
     file = sqlite_file()
     experiment = mlflow.get_experiment_by_name(name)
     if experiment is None:
         try:
-            mlflow.create_experiment(name, (file.parent / "mlartifacts").as_uri() if file else None)
+            mlflow.create_experiment(name, (file.parent / ARTIFACTS).as_uri() if file else None)
         except MlflowException:
             if mlflow.get_experiment_by_name(name) is None:  # no other client of the server has created it
                 raise
