@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.common.errors import PipelineError, exit_on_error
+from pipeline.common.exclusive import exclusive
 from pipeline.common.files import Json, read_json, remove, sha256_of
 from pipeline.common.params import read_params
 from pipeline.data.synthetic import TRAINING_BATCHES, write_archive
@@ -115,5 +116,5 @@ def result_table(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    with exit_on_error("demo"):
+    with exit_on_error("demo"), exclusive("demo"):
         demo(Path(sys.argv[1]))

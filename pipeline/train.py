@@ -37,7 +37,7 @@ def train(
     """
     validated = require_validated(verdict, train=train_split, validation=validation_split)
     start_keras()
-    from pipeline.tracking import lineage, run_logging, runs, store
+    from pipeline.tracking import address, lineage, run_logging, runs
     from pipeline.training import devices
     from pipeline.training.fit import fit, training_figures
 
@@ -45,7 +45,7 @@ def train(
     place = {"devices": ", ".join(devices.names()), "precision": devices.precision()}
     tags = data | lineage.code_tags() | stages | place | {"model": params.model}
     settings = lineage.data_settings() | {f"train.{key}": value for key, value in settings_of(params).items()}
-    unfinished = checkpoint_path(store.repository_root() / UNFINISHED, Path(__file__), settings, data, place)
+    unfinished = checkpoint_path(address.repository_root() / UNFINISHED, Path(__file__), settings, data, place)
     with resumable(unfinished) as (checkpoint, run_id), runs.training_run(tags, run_id) as record:
         import mlflow  # only now: `training_run` has set the variables that it reads
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from pipeline.tracking.store import connect, displayed_uri
+from pipeline.tracking.address import displayed_uri
+from pipeline.tracking.store import connect
 from pipeline.tracking.store_errors import cause_of, explain_store_errors, store_errors
 
 MODEL_TAG = "model_sha256"

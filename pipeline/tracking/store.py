@@ -11,7 +11,6 @@ from pipeline.tracking.address import (
     displayed_uri,
     is_remote,
     portable_uri,
-    repository_root,
     require_usable_address,
     sqlite_file,
     tracking_uri,
@@ -21,7 +20,6 @@ from pipeline.tracking.store_errors import explain_store_errors
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["connect", "displayed_uri", "explain_store_errors", "repository_root", "tracking_uri"]
 
 DEFAULT_EXPERIMENT = "cifar10"
 DEFAULTS = {  # MLflow reads the first one when it is imported

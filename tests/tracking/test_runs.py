@@ -10,8 +10,9 @@ from projects import ROOT
 from servers import free_port, kill, mlflow_server
 
 from pipeline.common.errors import PipelineError
+from pipeline.tracking.address import tracking_uri
 from pipeline.tracking.runs import MODEL_TAG, run_with_model, training_run
-from pipeline.tracking.store import IGNORED, tracking_uri
+from pipeline.tracking.store import IGNORED
 
 
 @pytest.fixture
