@@ -22,8 +22,7 @@ from benchmarks.readme import ABLATION, DRIFT, INFERENCE, RESULTS, TRAINING, wri
 from benchmarks.rows import Rows
 from benchmarks.training import measure_training
 from pipeline.common.errors import PipelineError, exit_on_error
-from pipeline.common.exclusive import exclusive
-from pipeline.common.files import Json, read_json, sha256_of, write_json
+from pipeline.common.files import Json, exclusive, read_json, sha256_of, write_json
 from pipeline.common.params import read_params
 from pipeline.common.processor import machine
 from pipeline.data.cifar10 import data_name

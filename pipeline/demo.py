@@ -13,8 +13,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.common.errors import PipelineError, exit_on_error
-from pipeline.common.exclusive import exclusive
-from pipeline.common.files import Json, read_json, remove, sha256_of
+from pipeline.common.files import Json, exclusive, read_json, remove, sha256_of
 from pipeline.common.params import read_params
 from pipeline.data.synthetic import TRAINING_BATCHES, write_archive
 from pipeline.tracking.address import portable_uri, require_usable_address

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import Field
 
 from pipeline.common.errors import PipelineError, exit_on_error, printable
-from pipeline.common.exclusive import exclusive
+from pipeline.common.files import exclusive
 from pipeline.common.params import Params, read_params
 from pipeline.data.splits import Split, read_split, require_validated
 from pipeline.onnx.isolated import UnusableModel

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from pipeline.common.errors import PipelineError, exit_on_error, printable
-from pipeline.common.exclusive import exclusive
+from pipeline.common.files import exclusive
 from pipeline.registry import store
 from pipeline.registry.artifacts import REGISTERED_NAME, fetch_version, refuse_unusable
 from pipeline.registry.model_version import require_usable, write_version_bundle

@@ -12,8 +12,7 @@ from collections import deque
 from pathlib import Path
 
 from pipeline.common.errors import PipelineError, exit_on_error
-from pipeline.common.exclusive import exclusive
-from pipeline.common.files import atomic_outputs, write_csv, write_json
+from pipeline.common.files import atomic_outputs, exclusive, write_csv, write_json
 
 FEWEST = 2  # trainings; one training has no standard deviation
 METRICS = {"validation_accuracy": ("train", "validation_accuracy"), "test_accuracy": ("evaluate", "accuracy")}

@@ -20,8 +20,7 @@ from stores import empty_store
 from toy_models import COLOURS, colour_model
 
 from pipeline.common.errors import PipelineError
-from pipeline.common.exclusive import exclusive
-from pipeline.common.files import sha256_of, write_csv
+from pipeline.common.files import exclusive, sha256_of, write_csv
 from pipeline.data.splits import Split, write_split
 from pipeline.promote import PromoteParams, promote
 from pipeline.registry import store

@@ -1,4 +1,4 @@
-"""Atomic outputs, hashes, and JSON and CSV files."""
+"""Atomic outputs, locks, hashes, and JSON and CSV files."""
 
 import csv
 import glob
@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from pipeline.common.errors import PipelineError
 
 FORMULA, ESCAPED = re.compile("'*[=+@-]"), re.compile("^'('*[=+@-])")  # at the start of a text
+LOCKS = Path(".dvc/tmp")  # git and DVC ignore it
 Json = dict[str, Any]  # the content of a JSON file: values have many types
 
 
@@ -69,6 +71,27 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def exclusive(name: str) -> Iterator[None]:
+    """Run the block while no other process in this clone runs one of the same name; wait for it, and say so.
+
+    The system releases the lock of a killed process.
+    """
+    from filelock import FileLock, Timeout
+
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(LOCKS / f"{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{name}: waiting for another process in this clone to finish", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sha256_of(path: Path) -> str:
