@@ -735,6 +735,7 @@ def test_an_unusable_version_of_others_does_not_replace_the_one_that_is_register
 def test_a_second_export_in_a_clone_waits(client, models, data, tmp_path):
     add_run(client, models[ALL_COLOURS], data, 1.0)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / ".dvc").mkdir()
     words = [sys.executable, "-m", "pipeline.promote", data["verdict"], data["train"], data["validation"], "dist"]
     with exclusive("export"):
         second = subprocess.Popen(
