@@ -5,7 +5,9 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from chaos import BEGIN, END, PAGE, kill_during, outputs, problem, rounds, table
+from chaos import BEGIN, PAGE, kill_during, outputs, problem, rounds, table
+
+from benchmarks.readme import END
 
 SLEEPS = [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep({})"]
 
