@@ -11,11 +11,11 @@ SECRET_LENGTH = 20  # characters; from this length on, a value in a query is tak
 
 
 def hide_secrets(text: str) -> str:
-    """A URL, or text that was meant as one, with `...` for what may be a login or a signature."""
-    scheme, login, place, query = re.fullmatch(r"(\w+://)?(.*@)?([^?#]*)(.*)", text, re.DOTALL).groups("")  # type: ignore[union-attr]  # it matches every text
+    """A URL, or text that was meant as one, with `***` for what may be a login or a signature."""
+    scheme, login, place, query = re.fullmatch(r"([\w+.-]+://)?(.*@)?([^?#]*)(.*)", text, re.DOTALL).groups("")  # type: ignore[union-attr]  # it matches every text
     if re.search("[?#]", login):  # an `@` in the query
-        return f"{scheme}..."
-    return f"{scheme}{'...@' * bool(login)}{place}{query[:1]}{'...' * bool(query[1:])}"
+        return f"{scheme}***"
+    return f"{scheme}{'***@' * bool(login)}{place}{query[:1]}{'***' * bool(query[1:])}"
 
 
 def shown_url(url: str) -> str:

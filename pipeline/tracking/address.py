@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pipeline.common.errors import PipelineError, printable
+from pipeline.common.urls import hide_secrets
 
 SQLITE = re.compile(r"sqlite:///(file:)?(?!:memory:)([^?]+)(\?.*)?")
 DATABASE_SERVERS = ("postgresql", "postgres", "mysql", "mssql")
@@ -57,16 +58,7 @@ def is_remote() -> bool:
 def displayed_uri() -> str:
     """The tracking URI for messages."""
     file = sqlite_file()
-    return printable(f"sqlite:///{file}" if file else hide_credentials(_given_uri()))
-
-
-def hide_credentials(uri: str) -> str:
-    """The scheme, host, port and path of a URI, with `***` for a login; passwords may contain any character."""
-    found = re.match(r"([\w+.-]+://)?(.*@)?([^?#]*)", uri, re.DOTALL)
-    scheme, login, place = found.groups("") if found else ("", "", "")
-    if re.search("[?#]", login):  # the `@` may be in the query
-        return f"{scheme}***"
-    return f"{scheme}{'***@' * bool(login)}{place}"
+    return printable(f"sqlite:///{file}" if file else hide_secrets(_given_uri()))
 
 
 def require_usable_address() -> None:

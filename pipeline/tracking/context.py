@@ -8,7 +8,7 @@ from mlflow.tracking.context.git_context import GitRunContext
 from mlflow.tracking.context.registry import _run_context_provider_registry
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_REPO_URL, MLFLOW_USER
 
-from pipeline.tracking.address import hide_credentials
+from pipeline.common.urls import hide_secrets
 
 
 class ContextWithoutCredentials(RunContextProvider):
@@ -24,7 +24,7 @@ class ContextWithoutCredentials(RunContextProvider):
     def tags(self) -> dict[str, str]:
         """The tags for the user's name in the operating system, and for the address of the git remote if there is one."""
         remote = GitRunContext().tags().get(MLFLOW_GIT_REPO_URL)
-        return {MLFLOW_USER: _user_name()} | ({MLFLOW_GIT_REPO_URL: hide_credentials(remote)} if remote else {})
+        return {MLFLOW_USER: _user_name()} | ({MLFLOW_GIT_REPO_URL: hide_secrets(remote)} if remote else {})
 
 
 @cache

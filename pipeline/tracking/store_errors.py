@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from urllib.parse import unquote
 
 from pipeline.common.errors import PipelineError, printable, root_cause
-from pipeline.tracking.address import EXPECTED, displayed_uri, hide_credentials, is_remote, tracking_uri
+from pipeline.common.urls import hide_secrets
+from pipeline.tracking.address import EXPECTED, displayed_uri, is_remote, tracking_uri
 
 SHOWN = 200  # characters of a cause
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
@@ -89,7 +90,7 @@ def _without_credentials(text: str) -> str:
     """The text without the parts of the address that are hidden, without other logins and queries of URLs."""
     for secret in sorted(_secrets(), key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
-    return re.sub(r"\w[\w+.-]*://[^\s'\"<>]+", lambda url: hide_credentials(url[0]), text)
+    return re.sub(r"\w[\w+.-]*://[^\s'\"<>]+", lambda url: hide_secrets(url[0]), text)
 
 
 def _secrets() -> set[str]:

@@ -104,7 +104,7 @@ def test_a_secret_is_not_shown_if_another_key_is_wrong(project):
     set_params(project, download={"urls": ["https://user:SECRET@host/a"], "attempts": 0})
     done = run(project, "pipeline.download", "archive=a.tar.gz")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "download.urls.0 is 'https://...@host/a', but it should not contain a login" in done.stderr
+    assert "download.urls.0 is 'https://***@host/a', but it should not contain a login" in done.stderr
     assert "download.attempts is 0" in done.stderr
     assert "SECRET" not in done.stderr
 
@@ -119,10 +119,15 @@ def test_a_params_file_that_is_not_text_is_refused(tmp_path):
     ("text", "hidden"),
     [
         ("https://host/a.tar.gz", "https://host/a.tar.gz"),
-        ("https://{LOGIN}@host/a?{QUERY}", "https://...@host/a?..."),
-        ("https://user:a@b@host/a#c", "https://...@host/a#..."),
-        ("https://host/a?mail=a@b&sig=c", "https://..."),
-        ("user:password@host", "...@host"),
+        ("https://{LOGIN}@host/a?{QUERY}", "https://***@host/a?***"),
+        ("https://user:a@b@host/a#c", "https://***@host/a#***"),
+        ("https://host/a?mail=a@b&sig=c", "https://***"),
+        ("user:password@host", "***@host"),
+        ("https://user:pa/ss@host:5000/x", "https://***@host:5000/x"),
+        ("https://user:p?x@host", "https://***"),
+        ("postgresql+psycopg://user:pw@host/db?sslpassword=secret", "postgresql+psycopg://***@host/db?***"),
+        ("git@host:team/repository.git", "***@host:team/repository.git"),
+        ("/folder/repository", "/folder/repository"),
         ("file:///home/me/a.tar.gz", "file:///home/me/a.tar.gz"),
         ("plain text", "plain text"),
         ("", ""),

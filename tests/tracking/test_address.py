@@ -12,7 +12,6 @@ from stores import empty_store
 from pipeline.common.errors import PipelineError
 from pipeline.tracking.address import (
     displayed_uri,
-    hide_credentials,
     is_remote,
     portable_uri,
     require_usable_address,
@@ -146,26 +145,6 @@ def test_an_address_that_cannot_serve_the_project_is_refused(monkeypatch, uri, m
     with pytest.raises(PipelineError, match=message) as refusal:
         require_usable_address()
     assert "SECRET" not in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    ("uri", "shown"),
-    [
-        ("https://host:5000/mlflow", "https://host:5000/mlflow"),
-        ("https://user:pa@ss@host", "https://***@host"),
-        ("https://user:pa/ss@host:5000/x", "https://***@host:5000/x"),
-        ("https://token@host", "https://***@host"),
-        ("postgresql://user:pw@host/db?sslpassword=secret", "postgresql://***@host/db"),
-        ("https://host/x?token=abc#def", "https://host/x"),
-        ("https://user:p?x@host", "https://***"),
-        ("https://user:p#x@host", "https://***"),
-        ("https://host?mail=a@b&password=c", "https://***"),
-        ("git@host:team/repository.git", "***@host:team/repository.git"),
-        ("/folder/repository", "/folder/repository"),
-    ],
-)
-def test_what_is_shown_of_an_address(uri, shown):
-    assert hide_credentials(uri) == shown
 
 
 def test_an_address_is_shown_on_one_line_and_a_file_as_it_is(monkeypatch, tmp_path):
