@@ -25,6 +25,7 @@ from pipeline.common.errors import PipelineError, exit_on_error
 from pipeline.common.files import Json, exclusive, read_json, sha256_of, write_json
 from pipeline.common.params import read_params
 from pipeline.common.processor import machine
+from pipeline.data.archive import read_archive
 from pipeline.data.cifar10 import data_name
 from pipeline.data.splits import SPLIT_NAMES
 
@@ -111,7 +112,7 @@ def lay_out(folder: Path, archive: Path, name: str | None) -> str:
     params, sha256 = read_params(), sha256_of(archive)
     params["download"] |= {"urls": [archive.as_uri()], "sha256": sha256, "name": name or params["download"]["name"]}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    return data_name(params["download"]["name"], sha256)
+    return data_name(params["download"]["name"], sha256, read_archive(archive).is_cifar10)
 
 
 def stages(folder: Path) -> dict[str, Json]:

@@ -76,14 +76,14 @@ def _proportional(counts: np.ndarray, total: int) -> np.ndarray:
 
 def split_archive(data: Archive, held_back: np.ndarray, sha256: str) -> tuple[Split, Split, Split]:
     """Train, validation (where `held_back`, bool (training images,), is true) and test, with indices in the archive."""
-    names = np.array(data.class_names)
+    names, source = np.array(data.class_names), (sha256, data.is_cifar10)
     index = np.arange(len(held_back) + len(data.test_labels), dtype=np.int32)
     training_index, test_index = np.split(index, [len(held_back)])
     train, validation = (
-        Split(data.train_images[chosen], data.train_labels[chosen], training_index[chosen], names, sha256)
+        Split(data.train_images[chosen], data.train_labels[chosen], training_index[chosen], names, *source)
         for chosen in (~held_back, held_back)
     )
-    return train, validation, Split(data.test_images, data.test_labels, test_index, names, sha256)
+    return train, validation, Split(data.test_images, data.test_labels, test_index, names, *source)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def reference(train_split: Path, validation_split: Path, test_split: Path, verdi
     splits = {name: read_split(path) for name, path in paths.items()}
     images, archive_sha256 = image_table(splits), splits["train"].archive_sha256
     content = Reference(
-        name=data_name(read_params()["download"]["name"], archive_sha256),
+        name=data_name(read_params()["download"]["name"], archive_sha256, splits["train"].is_cifar10),
         archive_sha256=archive_sha256,
         parts=summarize(images, splits["train"].class_names.tolist()),
     )

@@ -17,7 +17,7 @@ from pipeline.tracking import lineage, run_logging, store
 
 REMEDY = "`make evidence` gives each argument its file, and recreates damaged files."
 KEYS = {  # that each JSON file must have, by argument name
-    "validate": ("expectations", "images", "archive_sha256"),
+    "validate": ("expectations", "images", "archive_sha256", "is_cifar10"),
     "drift": ("compared",),
     "train": ("best_epoch", "epochs", "validation_accuracy", "temperature"),
     "evaluate": ("accuracy", "top3_accuracy", "macro_f1", "calibration_error_without_temperature", "images"),
@@ -51,7 +51,7 @@ def report(model: Path, page: Path, **inputs: Path) -> None:
     """
     evidence = read_evidence(inputs)
     verdict = require_validated(inputs["validate"])
-    name = data_name(read_params()["download"]["name"], verdict["archive_sha256"])
+    name = data_name(read_params()["download"]["name"], verdict["archive_sha256"], verdict["is_cifar10"])
     versions = lineage.data_tags(verdict) | {"model_sha256": sha256_of(model)}
     example = np.zeros((1, SIDE, SIDE, CHANNELS), np.uint8)  # the model's input, if its run must be restored
     with run_logging.run_of_model(model, verdict, example), removed_on_failure(page):

@@ -49,7 +49,7 @@ def train(
     with resumable(unfinished) as (checkpoint, run_id), runs.training_run(tags, run_id) as record:
         import mlflow  # only now: `training_run` has set the variables that it reads
 
-        record(run_logging.log_settings, settings, data["archive_sha256"])
+        record(run_logging.log_settings, settings, data["archive_sha256"], validated["is_cifar10"])
         record(run_logging.log_missing_epochs, checkpoint.rows if checkpoint else [], record.run_id)
         splits = read_split(train_split), read_split(validation_split)
         announce(params, *splits, checkpoint)

@@ -113,6 +113,7 @@ def _verdict(results: Results, splits: dict[str, Split], paths: dict[str, Path])
         "failed": len(results.failed),
         "images": sum(len(split.labels) for split in splits.values()),
         "archive_sha256": splits["train"].archive_sha256,
+        "is_cifar10": splits["train"].is_cifar10,
         "splits_sha256": combined_sha256(hashes),
         "splits": hashes,
     }

@@ -25,7 +25,7 @@ from pipeline.tracking.store import connect
 INTERVAL = {"accuracy": 0.85, "accuracy_low": 0.84, "accuracy_high": 0.86}
 DATA = {"archive_sha256": "ab" * 32, "splits_sha256": "cd" * 32}
 FIGURES = {
-    "validate": DATA | {"success": True, "splits": {}, "images": 600, "expectations": 23},
+    "validate": DATA | {"success": True, "is_cifar10": False, "splits": {}, "images": 600, "expectations": 23},
     "drift": {"compared": True, "reference": "older images", "expectations": 18},
     "train": {"best_epoch": 2, "epochs": 2, "validation_accuracy": 0.86, "temperature": 0.7, "validation_loss": 0.5},
     "evaluate": INTERVAL
@@ -195,7 +195,7 @@ SWAPPED = [
     ("train", "evaluate", "no keys best_epoch, epochs, validation_accuracy, temperature"),
     ("near_duplicates", "robustness", "no keys pairs, test_images_with_duplicate, training_pairs"),
     ("drift", "suspect_labels", "no keys compared"),
-    ("validate", "drift", "no keys images, archive_sha256"),
+    ("validate", "drift", "no keys images, archive_sha256, is_cifar10"),
 ]
 
 

@@ -5,6 +5,7 @@ pickles: `batches.meta`, `data_batch_1..n` and `test_batch`. Any data set in thi
 """
 
 import gzip
+import hashlib
 import re
 import tarfile
 import unicodedata
@@ -16,7 +17,7 @@ from typing import IO, NamedTuple, TypeVar, cast
 import numpy as np
 
 from pipeline.common.errors import PipelineError
-from pipeline.data.cifar10 import CHANNELS, SIDE
+from pipeline.data.cifar10 import CHANNELS, OFFICIAL_MEMBERS, SIDE
 from pipeline.data.inert_pickle import Call, PickleError, byte_table, load
 
 ROW_BYTES = CHANNELS * SIDE * SIDE
@@ -44,13 +45,16 @@ class Archive(NamedTuple):
     test_images: np.ndarray
     test_labels: np.ndarray
     class_names: list[str]
+    is_cifar10: bool  # the members are the official ones, byte for byte
 
 
 def read_archive(path: Path) -> Archive:
     """Decode an archive in CIFAR-10's format; `PipelineError` if it is another file or contradicts its batches.meta."""
     contents: dict[str, Content] = {}
     batches: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    hashes = {}
     for name, data in _members(path):
+        hashes[name] = hashlib.sha256(data).hexdigest()
         contents[name] = _unpickle(name, data)
         if name != "batches.meta":
             batches[name] = decode(name, contents[name])
@@ -60,7 +64,8 @@ def read_archive(path: Path) -> Archive:
         _compare_with_meta(name, images, labels, rows, len(class_names))
     train = [batches[name] for name in _training_batches(contents)]
     _required(contents, "test_batch")
-    return Archive(*map(np.concatenate, zip(*train, strict=True)), *batches["test_batch"], class_names)  # type: ignore[arg-type, call-arg]
+    images, labels = map(np.concatenate, zip(*train, strict=True))
+    return Archive(images, labels, *batches["test_batch"], class_names, hashes == OFFICIAL_MEMBERS)
 
 
 def decode(name: str, batch: Content) -> tuple[np.ndarray, np.ndarray]:

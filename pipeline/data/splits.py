@@ -21,6 +21,7 @@ class Split(NamedTuple):
     archive_index: int32 (n,), position in the archive: training batches in order, then the test batch.
     class_names: str (classes,).
     archive_sha256: of the archive that the images come from, 64 hex digits.
+    is_cifar10: whether that archive's members are CIFAR-10's, byte for byte.
     """
 
     images: np.ndarray
@@ -28,6 +29,7 @@ class Split(NamedTuple):
     archive_index: np.ndarray
     class_names: np.ndarray
     archive_sha256: str
+    is_cifar10: bool = False
 
 
 class Verdict(TypedDict):
@@ -42,6 +44,7 @@ class Verdict(TypedDict):
     failed: int
     images: int
     archive_sha256: str
+    is_cifar10: bool
     splits_sha256: str
     splits: dict[str, str]
 
@@ -59,7 +62,8 @@ def read_split(path: Path) -> Split:
             fields = {name: content[name] for name in Split._fields}
     except Exception as error:  # a damaged file can raise anything
         raise PipelineError(f"cannot read the split {path}: {error}. `dvc repro` restores or recreates it.") from None
-    return Split(**{**fields, "archive_sha256": str(fields["archive_sha256"])})
+    texts = {"archive_sha256": str(fields["archive_sha256"]), "is_cifar10": bool(fields["is_cifar10"])}
+    return Split(**(fields | texts))
 
 
 def combined_sha256(hashes: dict[str, str]) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DIGEST_LENGTH = 36  # MLflow's limit for the digest of a data set; a tag holds the whole hash
 
 
-def log_settings(settings: Json, archive_sha256: str) -> None:
+def log_settings(settings: Json, archive_sha256: str, is_cifar10: bool) -> None:
     """Log the settings, by "section.key", as parameters, and the data set with the archive's hash as its digest."""
     import mlflow
     from mlflow.data.code_dataset_source import CodeDatasetSource
@@ -33,7 +33,7 @@ def log_settings(settings: Json, archive_sha256: str) -> None:
     from mlflow.data.meta_dataset import MetaDataset
 
     mlflow.log_params(settings)
-    name, download = data_name(settings["download.name"], archive_sha256), read_params()["download"]
+    name, download = data_name(settings["download.name"], archive_sha256, is_cifar10), read_params()["download"]
     mlflow.set_tag("data", name)
     # A model from DVC's cache can be older than params.yaml, whose URLs then serve another archive.
     is_served = download["sha256"] == archive_sha256
@@ -99,7 +99,7 @@ def run_of_model(model: Path, verdict: "Verdict", example: np.ndarray) -> Abstra
         network = load_model(model)
         before = stage_tags("download", "prepare", "validate")  # no git commit: the one that trained it is unknown
         mlflow.set_tags(record.data | before | {"model": network.name})
-        log_settings(record.settings, record.data["archive_sha256"])
+        log_settings(record.settings, record.data["archive_sha256"], verdict["is_cifar10"])
         for row in record.epochs:
             log_epoch(row)
         log_model(network, record.figures, example)

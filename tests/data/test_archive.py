@@ -1,3 +1,5 @@
+import gzip
+import hashlib
 import io
 import os
 import pickle
@@ -8,6 +10,7 @@ import pytest
 from archives import contents, row, write
 
 from pipeline.common.errors import PipelineError
+from pipeline.data import archive
 from pipeline.data.archive import decode, read_archive
 from pipeline.data.synthetic import pack
 
@@ -24,6 +27,20 @@ def test_an_archive_keeps_its_order_and_its_own_class_names(tmp_path):
     assert data.train_images[:, 0, 0, 0].tolist() == list(range(1, 13))  # batch 10 follows 9, not 1
     assert (data.test_images[:, 0, 0, 0].tolist(), data.test_labels.tolist()) == ([255], [1])
     assert data.class_names == ["cat", "dog"]
+
+
+def test_the_official_members_are_recognised_in_any_wrapping(tmp_path, monkeypatch):
+    """With a small archive in place of CIFAR-10's."""
+    members = {name: pickle.dumps(content, protocol=4) for name, content in contents().items()}
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in members.items()}
+    monkeypatch.setattr(archive, "OFFICIAL_MEMBERS", hashes)
+    unpacked = gzip.decompress(pack(members | {"readme.html": b"<p>"}))
+    changed = members | {"batches.meta": members["batches.meta"].replace(b"cat", b"cut")}
+    for content, recognised in ((gzip.compress(unpacked, 9), True), (pack(changed), False)):
+        (tmp_path / "a.tar.gz").write_bytes(content)
+        assert read_archive(tmp_path / "a.tar.gz").is_cifar10 is recognised
+    write(tmp_path / "more.tar.gz", contents(batches=3))
+    assert not read_archive(tmp_path / "more.tar.gz").is_cifar10
 
 
 def test_text_keys_are_read_like_bytes_keys(tmp_path):

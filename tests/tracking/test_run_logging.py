@@ -36,7 +36,7 @@ def test_a_login_in_the_url_of_a_mirror_is_not_logged(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text(json.dumps({"download": {"sha256": sha256, "urls": [url]}}))
     connect()
     with mlflow.start_run():
-        log_settings({"download.name": "mine"}, sha256)
+        log_settings({"download.name": "mine"}, sha256, is_cifar10=False)
     content = (tmp_path / "mlflow.db").read_bytes()
     assert b"a.tar.gz" in content
     assert b"hunter2" not in content
