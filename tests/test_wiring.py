@@ -61,6 +61,13 @@ def written(stage):
     return set(paths(STAGES[stage].get("outs", [])) + paths(STAGES[stage].get("metrics", [])))
 
 
+@pytest.mark.parametrize("stage", EVIDENCE)
+def test_no_output_of_the_evidence_is_in_the_cache(stage):
+    """`dvc checkout` deletes files of the cache that no visible stage lists."""
+    outputs = EVIDENCE[stage]["outs"] + EVIDENCE[stage].get("metrics", [])
+    assert [list(output.values()) for output in outputs] == [[{"cache": False}]] * len(outputs)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_everything_it_imports(stage):
     assert closure(f"{stage}.py") - expanded(stage) == set()
