@@ -152,7 +152,7 @@ def rounds(project, count, seed):
 def table(rows):
     """A Markdown table with one line for each thing that was killed."""
     lines = [
-        "| killed | kills | its seconds | killed after seconds | same outputs afterwards |",
+        "| killed | rounds | its seconds | killed after seconds | same outputs afterwards |",
         "|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(row[0] for row in rows):
@@ -168,7 +168,8 @@ def chaos(count, seed):
     """Write the figures of all rounds; exit code 1 if one of them ended with other outputs."""
     with tempfile.TemporaryDirectory() as folder:
         rows = list(rounds(Project(Path(folder)), count, seed))
-    text = f"{len(rows)} kills, seed {seed}, 600 generated images, {machine()}:\n\n{table(rows)}"
+    kills = sum(killed for *_, killed, _ in rows)
+    text = f"{kills} kills in {len(rows)} rounds, seed {seed}, 600 generated images, {machine()}:\n\n{table(rows)}"
     replace_generated(PAGE, text, BEGIN)
     print(text)
     sys.exit(any(wrong for *_, wrong in rows))
