@@ -33,11 +33,11 @@ endif
 
 # One shell with a lock, so that two makes in a fresh clone do not install at the same time.
 .venv/installed: requirements.lock
-	@$(PYTHON) $(SUITABLE) || { echo "setup: PYTHON is '$(PYTHON)', but it should be Python 3.11, 3.12 or 3.13." \
+	@"$(PYTHON)" $(SUITABLE) || { echo "setup: PYTHON is '$(PYTHON)', but it should be Python 3.11, 3.12 or 3.13." \
 		"Install one, or name it: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
-	@mkdir -p .dvc/tmp && exec 9> .dvc/tmp/setup.lock && $(PYTHON) -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' && \
+	@mkdir -p .dvc/tmp && exec 9> .dvc/tmp/setup.lock && "$(PYTHON)" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' && \
 	if [ .venv/installed -nt requirements.lock ]; then exit 0; fi; \
-	.venv/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv || exit 1; \
+	.venv/bin/python -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear .venv || exit 1; \
 	! .venv/bin/python -m pip config list | grep -E '\.(dry-run|prefix|python|root|target)=' >&2 || { echo "setup:" \
 		"these settings of pip install outside .venv/. Unset them, then run the same command again." >&2; exit 1; }; \
 	echo "setup: installing the locked packages into .venv/ (2.7 GB; 1 to 10 minutes)"; \
