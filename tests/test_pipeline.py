@@ -223,7 +223,7 @@ def test_make_evidence_ends_in_a_report_and_the_pipeline_alone_does_not_run_it(f
     assert "Running stage" not in again.stdout
     assert outputs(folder) | outputs(finished) == outputs(folder)  # what was there is as it was
     run_id = query(folder, "select run_uuid from tags where key = 'parity_passed'")[0][0]
-    assert list(finished.glob(f"mlartifacts/{run_id}/artifacts/report.html"))
+    assert list(folder.glob(f"mlartifacts/{run_id}/artifacts/report.html"))
     metrics = dict(query(folder, "select key, value from latest_metrics"))
     assert {"robustness_kept_share", "near_duplicates_pairs", "suspect_labels_share"} <= metrics.keys()
     assert headline_columns(folder) == sorted(name for names in HEADLINE.values() for name in names)

@@ -45,7 +45,7 @@ class Archive(NamedTuple):
     test_images: np.ndarray
     test_labels: np.ndarray
     class_names: list[str]
-    is_cifar10: bool  # the members are the official ones, byte for byte
+    is_cifar10: bool = False  # the members are the official ones, byte for byte
 
 
 def read_archive(path: Path) -> Archive:
