@@ -15,6 +15,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from pipeline.data.cifar10 import SIDE
 
+# Names everything that this module does to a picture, in the archive, the model and the bundle: change it with the code.
+PREPROCESSING = "upright, on white, centre square, area mean, 1"
 # Raster formats that Pillow decodes in this process. EPS is not allowed: Pillow runs Ghostscript to read it.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000", "ICO", "PCX", "TGA")
 MAXIMUM_BYTES = 2**30  # of a file; `Image.MAX_IMAGE_PIXELS` limits the pixels

@@ -16,12 +16,14 @@ SPLIT_NAMES = ("train", "validation", "test")
 class Split(NamedTuple):
     """Images, labels and where they come from.
 
-    images: uint8 (n, 32, 32, 3), RGB, 0 to 255.
-    labels: uint8 (n,), 0 to classes - 1.
+    images: uint8 (n, side, side, 3), RGB, 0 to 255.
+    labels: uint8 (n,), or uint16 if there are more than 256 classes, 0 to classes - 1.
     archive_index: int32 (n,), position in the archive: training batches in order, then the test batch.
     class_names: str (classes,).
     archive_sha256: of the archive that the images come from, 64 hex digits.
     is_cifar10: whether that archive's members are CIFAR-10's, byte for byte.
+    preprocessing: what made the images from picture files, as in `pictures.PREPROCESSING`; empty if the archive does
+        not say it.
     """
 
     images: np.ndarray
@@ -30,6 +32,12 @@ class Split(NamedTuple):
     class_names: np.ndarray
     archive_sha256: str
     is_cifar10: bool = False
+    preprocessing: str = ""
+
+    @property
+    def side(self) -> int:
+        """Height and width of the images in pixels."""
+        return self.images.shape[1]
 
 
 class Verdict(TypedDict):
@@ -52,18 +60,18 @@ class Verdict(TypedDict):
 def write_split(path: Path, split: Split) -> None:
     """Write `split` uncompressed; equal splits give equal bytes."""
     with path.open("wb") as file:
-        np.savez(file, **split._asdict())
+        np.savez(file, **{name: value for name, value in split._asdict().items() if name != "preprocessing" or value})
 
 
 def read_split(path: Path) -> Split:
     """Read what `write_split` wrote; `PipelineError` if the file is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as content:
-            fields = {name: content[name] for name in Split._fields}
+            fields = {name: content[name] for name in Split._fields if name != "preprocessing" or name in content}
     except Exception as error:  # a damaged file can raise anything
         raise PipelineError(f"cannot read the split {path}: {error}. `dvc repro` restores or recreates it.") from None
-    texts = {"archive_sha256": str(fields["archive_sha256"]), "is_cifar10": bool(fields["is_cifar10"])}
-    return Split(**(fields | texts))
+    texts = {name: str(fields[name]) for name in ("archive_sha256", "preprocessing") if name in fields}
+    return Split(**(fields | texts | {"is_cifar10": bool(fields["is_cifar10"])}))
 
 
 def combined_sha256(hashes: dict[str, str]) -> str:
