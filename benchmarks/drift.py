@@ -40,7 +40,7 @@ def measure_drift(archive: Path, name: str) -> Json:
 def _split(data: Archive, seed: int) -> dict[str, Split]:
     params = PrepareParams(validation_images=len(data.train_labels) // 10, seed=seed)
     validation = choose_validation(data.train_labels, int(data.train_labels.max()) + 1, params)
-    return dict(zip(SPLIT_NAMES, split_archive(data, validation, SHA256), strict=True))
+    return dict(zip(SPLIT_NAMES, split_archive(data, validation, SHA256, Path()), strict=True))
 
 
 def check_data_set(params: ValidateParams, data: Archive, data_set: DataSet, reference: Reference) -> Json:

@@ -10,7 +10,9 @@ from pipeline.common.files import atomic_outputs, sha256_of
 from pipeline.common.params import Params, run_stage
 from pipeline.data.archive import Archive, read_archive
 from pipeline.data.image_grid import draw_contact_sheet
+from pipeline.data.large_arrays import chosen
 from pipeline.data.splits import Split, write_split
+from pipeline.data.stratified import proportional, stratified_choice
 
 
 class PrepareParams(Params):
@@ -31,7 +33,7 @@ def prepare(
     """Write three disjoint splits, stratified and seeded, and a contact sheet of training images."""
     data = read_archive(archive)
     held_back = choose_validation(data.train_labels, len(data.class_names), params)
-    splits = split_archive(data, held_back, sha256_of(archive))
+    splits = split_archive(data, held_back, sha256_of(archive), archive.parent)
     paths = train_split, validation_split, test_split
     with atomic_outputs(*paths, contact_sheet) as (*drafts, sheet):
         for draft, split in zip(drafts, splits, strict=True):
@@ -52,36 +54,27 @@ def choose_validation(labels: np.ndarray, classes: int, params: PrepareParams) -
             f"the archive's training batches contain no image of class {counts.argmin()}, but batches.meta names "
             f"{classes} classes. Check download.urls and download.sha256 in params.yaml, then run `dvc repro`."
         )
-    shares = _proportional(counts, params.validation_images)
+    shares = proportional(counts, params.validation_images)
     if params.validation_images >= len(labels) or not (shares.all() and (shares < counts).all()):
         raise PipelineError(
             f"prepare.validation_images is {params.validation_images}, but there are {len(labels)} training images of "
             f"{classes} classes ({counts.min()} to {counts.max()} each): a class would have no training or no "
             "validation images. Choose another number in params.yaml, then run `dvc repro`."
         )
-    generator = np.random.default_rng(params.seed)
-    held_back = np.zeros(len(labels), bool)
-    for label, share in enumerate(shares):
-        held_back[generator.choice(np.flatnonzero(labels == label), share, replace=False)] = True
-    return held_back
+    return stratified_choice(labels, shares, params.seed)
 
 
-def _proportional(counts: np.ndarray, total: int) -> np.ndarray:
-    """Integers in proportion to `counts` with the sum `total`; the largest remainders are rounded up."""
-    exact = counts * total / counts.sum()
-    shares = np.floor(exact).astype(int)
-    shares[np.argsort(shares - exact, kind="stable")[: total - shares.sum()]] += 1
-    return shares
+def split_archive(data: Archive, held_back: np.ndarray, sha256: str, folder: Path) -> tuple[Split, Split, Split]:
+    """Train, validation (where `held_back`, bool (training images,), is true) and test, with indices in the archive.
 
-
-def split_archive(data: Archive, held_back: np.ndarray, sha256: str) -> tuple[Split, Split, Split]:
-    """Train, validation (where `held_back`, bool (training images,), is true) and test, with indices in the archive."""
-    names, source = np.array(data.class_names), (sha256, data.is_cifar10)
+    Images that are too many for memory are kept in `folder` until the process ends.
+    """
+    names, source = np.array(data.class_names), (sha256, data.is_cifar10, data.preprocessing)
     index = np.arange(len(held_back) + len(data.test_labels), dtype=np.int32)
     training_index, test_index = np.split(index, [len(held_back)])
     train, validation = (
-        Split(data.train_images[chosen], data.train_labels[chosen], training_index[chosen], names, *source)
-        for chosen in (~held_back, held_back)
+        Split(chosen(data.train_images, mask, folder), data.train_labels[mask], training_index[mask], names, *source)
+        for mask in (~held_back, held_back)
     )
     return train, validation, Split(data.test_images, data.test_labels, test_index, names, *source)
 

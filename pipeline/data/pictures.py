@@ -17,6 +17,7 @@ from pipeline.data.cifar10 import SIDE
 
 # Names everything that this module does to a picture, in the archive, the model and the bundle: change it with the code.
 PREPROCESSING = "upright, on white, centre square, area mean, 1"
+SIDES = range(16, 129)  # pixels; the height and width that images may have
 # Raster formats that Pillow decodes in this process. EPS is not allowed: Pillow runs Ghostscript to read it.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF", "JPEG2000", "ICO", "PCX", "TGA")
 MAXIMUM_BYTES = 2**30  # of a file; `Image.MAX_IMAGE_PIXELS` limits the pixels

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import sha256_of
+from pipeline.data import large_arrays
 
 SPLIT_NAMES = ("train", "validation", "test")
 
@@ -64,10 +65,15 @@ def write_split(path: Path, split: Split) -> None:
 
 
 def read_split(path: Path) -> Split:
-    """Read what `write_split` wrote; `PipelineError` if the file is missing or damaged."""
+    """Read what `write_split` wrote; `PipelineError` if the file is missing or damaged.
+
+    Images with more than `large_arrays.LIMIT` bytes are memory-mapped, read-only.
+    """
     try:
         with np.load(path, allow_pickle=False) as content:
-            fields = {name: content[name] for name in Split._fields if name != "preprocessing" or name in content}
+            fields = {name: content[name] for name in Split._fields if name in content and name != "images"}
+            is_large = path.stat().st_size > large_arrays.LIMIT
+            fields["images"] = large_arrays.mapped_member(path, "images.npy") if is_large else content["images"]
     except Exception as error:  # a damaged file can raise anything
         raise PipelineError(f"cannot read the split {path}: {error}. `dvc repro` restores or recreates it.") from None
     texts = {name: str(fields[name]) for name in ("archive_sha256", "preprocessing") if name in fields}

@@ -1,12 +1,16 @@
 import pytest
 
-from pipeline.data.cifar10 import OFFICIAL_SHA256, data_name
+from pipeline.data.cifar10 import OFFICIAL_ARCHIVES, data_name
+
+CIFAR10, CIFAR100 = OFFICIAL_ARCHIVES
 
 
 @pytest.mark.parametrize(
     ("name", "sha256", "shown"),
     [
-        ("anything", OFFICIAL_SHA256, "CIFAR-10"),
+        ("anything", CIFAR10, "CIFAR-10"),
+        ("CIFAR-10", CIFAR100, "CIFAR-100"),
+        ("CIFAR-100", "1e2c9ab5" * 8, "archive 1e2c9ab5"),
         ("CIFAR-10", "1e2c9ab5" * 8, "archive 1e2c9ab5"),
         (" cifar 10", "1e2c9ab5" * 8, "archive 1e2c9ab5"),
         ("CIFAR-10, JPEG re-encoded", "1e2c9ab5" * 8, "CIFAR-10, JPEG re-encoded"),

@@ -1,0 +1,75 @@
+"""Images in memory, or memory-mapped if they are many: the system then keeps in memory what is in use.
+
+The files of memory-mapped arrays have no name, so they are gone when the process ends, however it ends.
+"""
+
+import os
+import struct
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+LIMIT = 200_000 * 64 * 64 * 3  # bytes, 2.5 GB; larger arrays are memory-mapped
+BLOCK = 1_000  # images that are copied at once
+
+
+def new_images(shape: tuple[int, ...], folder: Path, limit: int | None = None) -> np.ndarray:
+    """A uint8 array with undefined content; with more bytes than the limit it is memory-mapped from `folder`.
+
+    Raises `OSError` if the disk is full: the space is reserved now, since a later failure would kill the process.
+    """
+    size = int(np.prod(shape, dtype=np.int64))
+    if size <= (LIMIT if limit is None else limit):
+        return np.empty(shape, np.uint8)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, np.uint8, "r+", shape=shape)
+
+
+def joined(parts: list[np.ndarray], folder: Path) -> np.ndarray:
+    """The images of all `parts` in order; the list is emptied, so that each part can leave memory."""
+    if len(parts) == 1:
+        return parts.pop()
+    result = new_images((sum(map(len, parts)), *parts[0].shape[1:]), folder)
+    start = 0
+    while parts:
+        part = parts.pop(0)
+        result[start : start + len(part)] = part
+        start += len(part)
+    return result
+
+
+def on_disk(images: np.ndarray, folder: Path) -> np.ndarray:
+    """The same images, memory-mapped from `folder`."""
+    result = new_images(images.shape, folder, limit=0)
+    result[:] = images
+    return result
+
+
+def chosen(images: np.ndarray, mask: np.ndarray, folder: Path) -> np.ndarray:
+    """The images where `mask`, bool (n,), is true."""
+    indices = np.flatnonzero(mask)
+    result = new_images((len(indices), *images.shape[1:]), folder)
+    for start in range(0, len(indices), BLOCK):
+        result[start : start + BLOCK] = images[indices[start : start + BLOCK]]
+    return result
+
+
+def mapped_member(path: Path, name: str) -> np.ndarray:
+    """A uint8 array in an uncompressed .npz file, memory-mapped, read-only; `ValueError` if it is another array.
+
+    `np.load` cannot do this: https://numpy.org/doc/stable/reference/generated/numpy.load.html (`mmap_mode`).
+    """
+    with zipfile.ZipFile(path) as file, file.open(name) as member:
+        np.lib.format.read_magic(member)
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(member)
+        start, entry = member.tell(), file.getinfo(name)
+    if dtype != np.uint8 or is_fortran or entry.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} is {dtype}, compressed or in another order, expected was uint8")
+    with path.open("rb") as raw:
+        raw.seek(entry.header_offset + 26)  # lengths of name and extra field: PKWARE's APPNOTE, section 4.3.7
+        lengths = struct.unpack("<HH", raw.read(4))
+    offset = entry.header_offset + 30 + sum(lengths) + start
+    return np.memmap(path, np.uint8, "r", offset, shape)
