@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONWARNINGS
 
-.PHONY: help setup demo repro ui reference evidence export rollback seeds test fuzz chaos lint bench \
+.PHONY: help setup demo repro pack ui reference evidence export rollback seeds test fuzz chaos lint bench \
 	lock audit
 
 help: ## list the targets
@@ -52,6 +52,10 @@ repro: .venv/installed ## run the pipeline on CIFAR-10: check params.yaml, then 
 	@.venv/bin/python -m pipeline.check_params
 	@.venv/bin/python -m pipeline.recover
 	@.venv/bin/python -m dvc repro
+
+pack: .venv/installed ## make an archive of your own pictures: FOLDER= SIDE= OUT= WRITE=1 SKIP=1
+	@.venv/bin/python -m pipeline.pack "$(FOLDER)" "$(SIDE)" "$(OUT)" $(if $(filter 1,$(SKIP)),--skip) \
+		$(if $(filter 1,$(WRITE)),--write)
 
 ui: .venv/installed ## show the runs in MLflow's web pages until Ctrl-C; PORT=5000
 	@.venv/bin/python -m pipeline.ui "$(PORT)"

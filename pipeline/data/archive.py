@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.common.errors import PipelineError
+from pipeline.data import large_arrays
 from pipeline.data.archive_layout import (
     CIFAR10,
     CIFAR100,
@@ -29,7 +30,6 @@ from pipeline.data.archive_layout import (
 )
 from pipeline.data.cifar10 import CHANNELS, OFFICIAL_MEMBERS
 from pipeline.data.inert_pickle import PickleError, byte_table, load
-from pipeline.data.large_arrays import LIMIT, joined, on_disk
 from pipeline.data.pictures import SIDES
 from pipeline.data.tar_members import UnfitTarError, read_members
 
@@ -70,11 +70,13 @@ def read_archive(path: Path) -> Archive:
     _require_one_side(batches.images, meta)
     _require_names(batches.labels, class_names, layout)
     dtype = np.uint8 if len(class_names) <= 256 else np.uint16
-    arrays = []
-    for names in parts:
-        arrays.append(joined([batches.images.pop(name) for name in names], path.parent))
-        arrays.append(np.concatenate([batches.labels[name] for name in names]).astype(dtype))
-    return Archive(*arrays, class_names, batches.hashes == OFFICIAL_MEMBERS, read_preprocessing(meta))
+
+    def part(names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        images = large_arrays.joined([batches.images.pop(name) for name in names], path.parent)
+        return images, np.concatenate([batches.labels[name] for name in names]).astype(dtype)
+
+    is_cifar10, preprocessing = batches.hashes == OFFICIAL_MEMBERS, read_preprocessing(meta)
+    return Archive(*part(parts.train), *part(parts.test), class_names, is_cifar10, preprocessing)
 
 
 def _read_batches(path: Path) -> _Batches:
@@ -87,7 +89,8 @@ def _read_batches(path: Path) -> _Batches:
                 images, batches.labels[name] = decode(name, content)
                 del content["data"]  # of which `images` is a copy
                 size += images.nbytes
-                batches.images[name] = images if size <= LIMIT else on_disk(images, path.parent)
+                is_small = size <= large_arrays.LIMIT
+                batches.images[name] = images if is_small else large_arrays.on_disk(images, path.parent)
     except FileNotFoundError:
         raise PipelineError(f"{path} does not exist. `dvc repro` downloads it.") from None
     except UnfitTarError as error:
@@ -129,10 +132,10 @@ def _unpickle(name: str, data: bytes) -> Content:
 
 
 def _require_one_side(images: dict[str, np.ndarray], meta: Content) -> None:
-    sides = {name: each.shape[1] for name, each in images.items()} | (
-        {CIFAR10.meta: meta["side"]} if "side" in meta else {}
-    )
-    if len(set(sides.values())) > 1:
+    sides: dict[str, object] = {name: each.shape[1] for name, each in images.items()}
+    if "side" in meta:
+        sides[CIFAR10.meta] = meta["side"]
+    if any(side != next(iter(sides.values())) for side in sides.values()):
         found = ", ".join(f"{describe(side)} in {name}" for name, side in list(sides.items())[:8])
         raise invalid(f"all images must have one height and width, but they are {found}")
 

@@ -13,8 +13,6 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from pipeline.data.cifar10 import SIDE
-
 # Names everything that this module does to a picture, in the archive, the model and the bundle: change it with the code.
 PREPROCESSING = "upright, on white, centre square, area mean, 1"
 SIDES = range(16, 129)  # pixels; the height and width that images may have
@@ -33,7 +31,7 @@ UPRIGHT = {
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # tags of a TIFF file
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, side: int) -> np.ndarray:
     """An image file under any name, as from `decode_image`.
 
     Raises:
@@ -48,13 +46,13 @@ def read_image(path: Path) -> np.ndarray:
         if status.st_size > MAXIMUM_BYTES:
             raise ValueError(f"it has {status.st_size:,} bytes, at most {MAXIMUM_BYTES:,} are read")
         with open(descriptor, "rb", closefd=False) as file:
-            return decode_image(file)
+            return decode_image(file, side)
     finally:
         os.close(descriptor)
 
 
-def decode_image(file: BinaryIO) -> np.ndarray:
-    """The content of an image file as uint8 (32, 32, 3), RGB, 0 to 255.
+def decode_image(file: BinaryIO, side: int) -> np.ndarray:
+    """The content of an image file as uint8 (side, side, 3), RGB, 0 to 255.
 
     Raises:
         ValueError: it is not an image in one of `FORMATS`, or the range of its pixels is unknown.
@@ -74,10 +72,10 @@ def decode_image(file: BinaryIO) -> np.ndarray:
                 scale_transparent_colour(image, bits=header[24])
             rgb = to_rgb(image)
             upright = turn_upright(rgb, image)
-    side = min(upright.size)
-    left, top = (upright.width - side) // 2, (upright.height - side) // 2
-    square = (left, top, left + side, top + side)
-    return np.asarray(upright.resize((SIDE, SIDE), Image.Resampling.BOX, square))
+    shorter = min(upright.size)
+    left, top = (upright.width - shorter) // 2, (upright.height - shorter) // 2
+    square = (left, top, left + shorter, top + shorter)
+    return np.asarray(upright.resize((side, side), Image.Resampling.BOX, square))
 
 
 def scale_transparent_colour(image: Image.Image, bits: int) -> None:

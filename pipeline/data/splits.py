@@ -76,8 +76,9 @@ def read_split(path: Path) -> Split:
             fields["images"] = large_arrays.mapped_member(path, "images.npy") if is_large else content["images"]
     except Exception as error:  # a damaged file can raise anything
         raise PipelineError(f"cannot read the split {path}: {error}. `dvc repro` restores or recreates it.") from None
-    texts = {name: str(fields[name]) for name in ("archive_sha256", "preprocessing") if name in fields}
-    return Split(**(fields | texts | {"is_cifar10": bool(fields["is_cifar10"])}))
+    is_cifar10, preprocessing = bool(fields["is_cifar10"]), str(fields.get("preprocessing", ""))
+    texts = {"archive_sha256": str(fields["archive_sha256"]), "preprocessing": preprocessing}
+    return Split(**(fields | texts | {"is_cifar10": is_cifar10}))
 
 
 def combined_sha256(hashes: dict[str, str]) -> str:

@@ -1,13 +1,12 @@
 """Generated images of ten shapes, in CIFAR-10's archive format, for the demo and the tests."""
 
-import gzip
 import io
 import pickle
-import tarfile
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.data.archive_writer import batch, write_tar
 from pipeline.data.cifar10 import SIDE
 
 CLASS_NAMES = ("disc", "ring", "square", "triangle", "cross", "bar", "stripes", "checks", "crescent", "star")
@@ -75,18 +74,8 @@ def meta(images_per_batch: int, class_names: tuple[str, ...]) -> dict[bytes, obj
     return {b"num_cases_per_batch": images_per_batch, b"label_names": names, b"num_vis": 3 * SIDE * SIDE}
 
 
-def batch(title: str, images: np.ndarray, labels: np.ndarray) -> dict[bytes, object]:
-    """Content of a batch file: one row per image, first its red, then its green, then its blue channel."""
-    rows = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(len(images), -1)
-    return {b"batch_label": title.encode(), b"labels": labels.tolist(), b"data": rows}
-
-
 def pack(members: dict[str, bytes]) -> bytes:
-    """A tar.gz with these files in the folder of CIFAR-10's archive, without dates."""
+    """A tar.gz with these files in the folder of CIFAR-10's archive."""
     packed = io.BytesIO()
-    with gzip.GzipFile("", "wb", 1, packed, mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+    write_tar(packed, "cifar-10-batches-py", members.items(), level=1)
     return packed.getvalue()

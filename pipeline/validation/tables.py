@@ -28,7 +28,7 @@ def image_table(splits: dict[str, Split]) -> pd.DataFrame:
 
 def _image_rows(name: str, split: Split) -> pd.DataFrame:
     blocks = [split.images[start : start + BLOCK] for start in range(0, len(split.images), BLOCK)]
-    means, squares = (np.concatenate(values) for values in zip(*map(_moments, blocks), strict=True))
+    means, squares = (np.concatenate(values) for values in zip(*map(moments, blocks), strict=True))
     statistics = pd.concat([pd.DataFrame(image_statistics(block)) for block in blocks], ignore_index=True)
     return statistics.assign(
         archive_index=split.archive_index,
@@ -44,7 +44,7 @@ def _image_rows(name: str, split: Split) -> pd.DataFrame:
     )
 
 
-def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Per image and channel, mean and mean square of pixels scaled to 0..1: float64 (n, 3), from integer sums."""
     pixels = images.reshape(len(images), -1, 3).astype(np.uint32)
     count = pixels.shape[1]

@@ -1,0 +1,1 @@
+"""Pictures of a user as an archive in CIFAR-10's format."""
