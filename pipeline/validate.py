@@ -80,7 +80,7 @@ def check_splits(
     os.environ["TZ"] = "UTC"  # of the date in the pages of Great Expectations
     from pipeline.validation.expectations import check, expectations, new_context
 
-    expected = expectations(params, len(splits["train"].class_names))
+    expected = expectations(params, len(splits["train"].class_names), splits["train"].side)
     context, results = new_context(project), Results({}, {})
     for name, table in build_tables(splits, reference):
         results.tables[name] = table

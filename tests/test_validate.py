@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scenes import scenes
 from validation_runs import PARAMS, change_all, change_split, run_validate, write_reference
 
 from pipeline.common.errors import PipelineError
-from pipeline.data.splits import SPLIT_NAMES, read_split, require_validated
+from pipeline.data.splits import SPLIT_NAMES, Split, read_split, require_validated, write_split
 
 
 def test_good_data_passes_and_train_accepts_its_files(splits, tmp_path, capsys):
@@ -55,6 +56,7 @@ DAMAGED = [
     ("test", {"archive_index": lambda index: index + 1000}, "Every image has a position in the archive"),
     ("test", {"images": lambda images: images[:, :31]}, "Images have the height"),
     ("test", {"images": lambda images: images[:, :, :31]}, "Images have the width"),
+    ("train", {"images": lambda images: images[:, :, :31]}, r"Images have the width.*one of 32.*observed: 31\n"),
     ("test", {"images": lambda images: images[..., :1]}, "Images have a red, a green and a blue channel"),
     ("test", {"images": lambda images: images.astype(np.float32)}, "Pixels are bytes"),
     ("test", {name: lambda values: values[:0] for name in ("images", "labels", "archive_index")}, "No split is empty"),
@@ -74,6 +76,47 @@ def test_damaged_data_is_refused_with_what_was_observed(splits, tmp_path, name, 
     assert (tmp_path / "docs/index.html").exists()
     with pytest.raises(PipelineError, match="failed validation"):
         require_validated(tmp_path / "v.json", train=splits["train"])
+
+
+def make_splits(folder, classes, side):
+    """Splits of 600 images with 2 or more of each class in training and 1 or more in test; the first has the most."""
+    shares = 1.0 / np.arange(1, classes + 1)
+    random, names, paths = np.random.default_rng(0), np.array([f"class {i}" for i in range(classes)]), {}
+    for seed, (name, count) in enumerate({"train": 350, "validation": 50, "test": 200}.items()):
+        extra = random.choice(classes, count, p=shares / shares.sum())
+        labels = np.concatenate([np.arange(classes), np.arange(classes), extra])[:count].astype(np.uint16)
+        position = np.arange(count, dtype=np.int32) + {"train": 0, "validation": 350, "test": 400}[name]
+        paths[name] = folder / f"{name}.npz"
+        write_split(paths[name], Split(scenes(count, seed, side), labels, position, names, "ab" * 32))
+    return paths
+
+
+@pytest.mark.parametrize(("classes", "side"), [(3, 48), (120, 48), (2, 16)])
+def test_unequal_classes_of_any_side_pass_without_a_limit_and_drift_is_compared(tmp_path, classes, side):
+    splits = make_splits(tmp_path, classes, side)
+    counts = {"train_images": 400, "test_images": 200, "channel_means": [0.5] * 3, "channel_spreads": [0.2] * 3}
+    params = PARAMS.model_copy(update=counts | {"tolerance": 0.2, "class_imbalance": None})
+    assert run_validate(splits, tmp_path, params)["expectations"] == 23
+    write_reference(splits, tmp_path, "v.json")
+    assert run_validate(splits, tmp_path, params)["success"] is True
+    assert json.loads((tmp_path / "drift.json").read_text())["failed"] == 0
+    with pytest.raises(PipelineError, match=r"(?s)classes are balanced.*relative_share 0\.95 to 1\.05"):
+        run_validate(splits, tmp_path, params.model_copy(update={"class_imbalance": 0.05}))
+
+
+def test_a_label_beyond_many_classes_is_refused_in_one_short_message(tmp_path):
+    splits = make_splits(tmp_path, 120, 16)
+    change_split(splits, "test", labels=lambda labels: np.where(labels == 0, 300, labels).astype(np.uint16))
+    with pytest.raises(PipelineError, match=r"expected: label one of 0, 1, 2, 3, 4, \.\.\., 119 \("):
+        run_validate(splits, tmp_path, PARAMS)
+
+
+@pytest.mark.parametrize("side", [15, 129])
+def test_images_of_a_side_that_no_network_has_are_refused(tmp_path, side):
+    splits = make_splits(tmp_path, 3, 16)
+    change_all(splits, images=lambda images: np.zeros((len(images), side, side, 3), np.uint8))
+    with pytest.raises(PipelineError, match=rf"(?s)Images have the height.*height 16 to 128.*observed: {side}, {side}"):
+        run_validate(splits, tmp_path)
 
 
 def test_a_test_image_copied_into_train_is_refused_with_both_indices(splits, tmp_path):

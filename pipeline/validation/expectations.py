@@ -12,7 +12,8 @@ from great_expectations.core.run_identifier import RunIdentifier
 from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.expectations.row_conditions import Column
 
-from pipeline.data.cifar10 import CHANNELS, SIDE
+from pipeline.data.cifar10 import CHANNELS
+from pipeline.data.splits import SIDES
 from pipeline.validation.drift import STATEMENTS
 from pipeline.validation.settings import ValidateParams
 from pipeline.validation.tables import CHANNEL_NAMES
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 KEYS = {"images": "archive_index", "splits": "split", "parts": "part", "classes": "class_name", "drift": "part"}
 NO_DATE = datetime(1980, 1, 1, tzinfo=UTC)  # of a run: equal data gives equal pages
 SHOWN_ROWS = 5  # unexpected rows in a message
+SHOWN_VALUES = 20  # allowed values in a message
 DATA_SOURCE = "splits"  # name in Data Docs
 DATA_DOCS = "gx/uncommitted/data_docs/local_site"  # folder in a context's project, with index.html
 
@@ -45,28 +47,28 @@ class Outcome(NamedTuple):
     rows: str
 
 
-def expectations(params: ValidateParams, classes: int) -> dict[str, list["Expectation"]]:
+def expectations(params: ValidateParams, classes: int, side: int) -> dict[str, list["Expectation"]]:
     """The expectations for each table; the notes of each are its statement in words.
 
     Args:
         classes: number of classes.
+        side: height and width of the training images, in pixels; one outside of `SIDES` meets no expectation.
     """
     counts = {"training": params.train_images, "test": params.test_images}
     means = dict(zip(CHANNEL_NAMES, params.channel_means, strict=True))
     spreads = dict(zip(CHANNEL_NAMES, params.channel_spreads, strict=True))
-    near, section, balance = params.tolerance, "section validate of params.yaml", params.class_imbalance
+    near, section = params.tolerance, "section validate of params.yaml"
     new = "No image occurs in two splits: test images are new to the model."
     unique = "No image is in two splits or twice in one."
     order = "The channels are in the order red, green, blue."
-    balanced = "The classes are balanced, so accuracy needs no weights."
     full_range = "The full range is used: images are not"
     repeated = "Almost no image occurs twice: a repeated image counts twice in training and in metrics."
     return {
         "splits": [
             _between("images", 1, None, "No split is empty."),
             _in_set("dtype", ["uint8"], "Pixels are bytes, because the model scales them."),
-            _in_set("height", [SIDE], "Images have the height that the networks expect."),
-            _in_set("width", [SIDE], "Images have the width that the networks expect."),
+            _of_side("height", side, "Images have the height that the networks expect."),
+            _of_side("width", side, "Images have the width that the networks expect."),
             _in_set("channels", [CHANNELS], "Images have a red, a green and a blue channel."),
         ],
         "images": [
@@ -95,7 +97,7 @@ def expectations(params: ValidateParams, classes: int) -> dict[str, list["Expect
         ],
         "classes": [
             _between("images", 1, None, "No class is missing."),
-            _between("relative_share", 1 - balance, 1 + balance, balanced),
+            *_balanced(params.class_imbalance),
         ],
         "drift": [
             _between("drift", None, params.drift, statement, **_where("statistic", name))
@@ -110,6 +112,16 @@ def _between(column: str, low: float | None, high: float | None, notes: str, **o
 
 def _near(column: str, value: float, tolerance: float, notes: str) -> "Expectation":
     return _between(column, round(value - tolerance, 6), round(value + tolerance, 6), notes)
+
+
+def _of_side(column: str, side: int, notes: str) -> "Expectation":
+    """All splits have the side of the training images, if networks can have it."""
+    return _in_set(column, [side], notes) if side in SIDES else _between(column, SIDES[0], SIDES[-1], notes)
+
+
+def _balanced(imbalance: float | None) -> list["Expectation"]:
+    notes = "The classes are balanced, so accuracy needs no weights."
+    return [] if imbalance is None else [_between("relative_share", 1 - imbalance, 1 + imbalance, notes)]
 
 
 def _in_set(column: str, values: list[int] | list[str], notes: str) -> "Expectation":
@@ -169,7 +181,7 @@ def _describe_limits(limits: Mapping[str, object]) -> str:
     if "value" in limits:
         return f"{limits['value']:,} rows"
     if isinstance(values := limits.get("value_set"), list):
-        words = f"one of {', '.join(map(str, values))}"
+        words = f"one of {', '.join(_shown(values))}"
     elif low is None and high is None:
         words = "different in every row"
     elif low is None or high is None:
@@ -178,6 +190,12 @@ def _describe_limits(limits: Mapping[str, object]) -> str:
         words = f"{low:g}" if low == high else f"{low:.10g} to {high:.10g}"
     share = f" in {100 * mostly:.6g}% of the rows or more" if isinstance(mostly, float) and mostly < 1 else ""
     return f"{limits['column']} {words}{share}"
+
+
+def _shown(values: list[int] | list[str]) -> list[str]:
+    """The values as text; of many values the first ones and the last."""
+    words = list(map(str, values))
+    return words if len(words) <= SHOWN_VALUES else [*words[:SHOWN_ROWS], "...", words[-1]]
 
 
 def _describe_observed(table: str, rows: pd.DataFrame, result: "ExpectationValidationResult") -> str:

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.fft import dct
 
-from pipeline.data.cifar10 import SIDE
 from pipeline.data.luminance import LUMA, brightness, contrast
 
 GREY_LEVEL = 1 / 255
@@ -75,10 +74,10 @@ def image_statistics(images: np.ndarray) -> dict[str, np.ndarray]:
     """The values of `STATISTICS` by name: float64 (n,) each, of pixels scaled to 0..1.
 
     Args:
-        images: uint8 (n, 32, 32, 3), RGB, 0 to 255; a few hundred, which fit the processor's cache.
+        images: uint8 (n, side, side, 3), RGB, 0 to 255; 1 to 2 MB of them, which fit the processor's cache.
     """
     # Not luminance(images) / 255, whose rounding differs from that of existing references.
-    grey = images @ (LUMA / 255)  # float32 (n, 32, 32)
+    grey = images @ (LUMA / 255)  # float32 (n, side, side)
     values = _colour(images) | _light(grey) | _edges(grey) | {"fine_detail": _fine_detail(grey)}
     return {name: values[name].astype(np.float64).round(DECIMALS) for name in STATISTICS}
 
@@ -95,29 +94,29 @@ def _colour(images: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _light(grey: np.ndarray) -> dict[str, np.ndarray]:
-    half = SIDE // 2
-    border = np.ones((SIDE, SIDE), bool)
+    half = grey.shape[1] // 2
+    border = np.ones(grey.shape[1:], bool)
     border[BORDER:-BORDER, BORDER:-BORDER] = False
     frame = grey[:, border]
     return {
         "brightness": brightness(grey),
         "contrast": contrast(grey),
-        "top_light": _mean(grey[:, :half]) - _mean(grey[:, half:]),
-        "side_light": abs(_mean(grey[:, :, :half]) - _mean(grey[:, :, half:])),  # the same for a mirrored image
+        "top_light": _mean(grey[:, :half]) - _mean(grey[:, -half:]),
+        "side_light": abs(_mean(grey[:, :, :half]) - _mean(grey[:, :, -half:])),  # the same for a mirrored image
         "frame_light": frame.mean(1) - _mean(grey[:, ~border]),
         "frame_contrast": frame.std(1),
     }
 
 
 def _edges(grey: np.ndarray) -> dict[str, np.ndarray]:
-    across, down = np.diff(grey, axis=2), np.diff(grey, axis=1)  # (n, 32, 31), (n, 31, 32)
+    across, down = np.diff(grey, axis=2), np.diff(grey, axis=1)  # (n, side, side - 1), (n, side - 1, side)
     second_across, second_down = np.diff(across, axis=2), np.diff(down, axis=1)
     laplacian = second_across[:, 1:-1] + second_down[:, :, 1:-1]
     # Immerkaer, Fast Noise Variance Estimation, 1996: second differences in both directions, 0 at straight edges.
     noise = np.sqrt(np.pi / 2) / 6 * _mean(abs(np.diff(second_across, n=2, axis=1)))
     steps_across, steps_down = abs(across), abs(down)
-    steps = steps_across.mean(1) + steps_down.mean(2)  # (n, 31), by position in the row or column
-    on_grid = np.arange(1, SIDE) % JPEG_BLOCK == 0
+    steps = steps_across.mean(1) + steps_down.mean(2)  # (n, side - 1), by position in the row or column
+    on_grid = np.arange(1, grey.shape[1]) % JPEG_BLOCK == 0
     vertical, horizontal = _mean(steps_across), _mean(steps_down)
     return {
         "sharpness": _mean(abs(laplacian)),
@@ -129,9 +128,13 @@ def _edges(grey: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _fine_detail(grey: np.ndarray) -> np.ndarray:
-    """Share of JPEG's coefficients of high frequency that are above two grey levels: float32 (n,)."""
-    count = SIDE // JPEG_BLOCK
-    blocks = grey.reshape(-1, count, JPEG_BLOCK, count, JPEG_BLOCK).swapaxes(2, 3)  # (n, 4, 4, 8, 8)
+    """Share of JPEG's coefficients of high frequency that are above two grey levels: float32 (n,).
+
+    Pixels right of the last whole block and below it do not count.
+    """
+    count = grey.shape[1] // JPEG_BLOCK
+    whole = grey[:, : count * JPEG_BLOCK, : count * JPEG_BLOCK]
+    blocks = whole.reshape(-1, count, JPEG_BLOCK, count, JPEG_BLOCK).swapaxes(2, 3)  # (n, count, count, 8, 8)
     basis = dct(np.eye(JPEG_BLOCK, dtype=np.float32), axis=0, norm="ortho")
     coefficients = basis @ blocks @ basis.T
     is_high = np.add.outer(np.arange(JPEG_BLOCK), np.arange(JPEG_BLOCK)) >= JPEG_BLOCK

@@ -11,7 +11,7 @@ PerChannel = Annotated[list[Fraction], Field(min_length=3, max_length=3)]
 
 
 class ValidateParams(Params):
-    """Section `validate`."""
+    """Section `validate`; `class_imbalance` is None if the classes may have any share of the images."""
 
     train_images: int = Field(gt=0)
     test_images: int = Field(gt=0)
@@ -20,7 +20,7 @@ class ValidateParams(Params):
     tolerance: Fraction
     darkest: int = Field(ge=0, le=255)
     brightest: int = Field(ge=0, le=255)
-    class_imbalance: Fraction
+    class_imbalance: Fraction | None
     minimum_image_spread: Fraction
     repeated_images: Fraction
     drift: Fraction

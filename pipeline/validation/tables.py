@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 
+from pipeline.data.blocks import images_per_block
 from pipeline.data.splits import Split
 from pipeline.validation.image_statistics import image_statistics
 
 CHANNEL_NAMES = ("red", "green", "blue")
-BLOCK = 500  # images; bounds the memory of intermediate arrays, and keeps them in the processor's cache
+BLOCK = 1_536_000  # bytes of pixels, 500 images of 32 x 32; keeps intermediate arrays in the processor's cache
 
 
 def image_table(splits: dict[str, Split]) -> pd.DataFrame:
@@ -27,20 +28,26 @@ def image_table(splits: dict[str, Split]) -> pd.DataFrame:
 
 
 def _image_rows(name: str, split: Split) -> pd.DataFrame:
-    blocks = [split.images[start : start + BLOCK] for start in range(0, len(split.images), BLOCK)]
-    means, squares = (np.concatenate(values) for values in zip(*map(moments, blocks), strict=True))
-    statistics = pd.concat([pd.DataFrame(image_statistics(block)) for block in blocks], ignore_index=True)
-    return statistics.assign(
-        archive_index=split.archive_index,
+    step = images_per_block(split.images, BLOCK)
+    blocks = (slice(start, start + step) for start in range(0, len(split.images), step))
+    columns = (split.images, split.labels, split.archive_index)
+    rows = [_block_rows(name, *(column[block] for column in columns)) for block in blocks]
+    return pd.concat(rows, ignore_index=True)
+
+
+def _block_rows(name: str, images: np.ndarray, labels: np.ndarray, archive_index: np.ndarray) -> pd.DataFrame:
+    means, squares = moments(images)
+    return pd.DataFrame(image_statistics(images)).assign(
+        archive_index=archive_index,
         split=name,
         part="test" if name == "test" else "training",
-        label=split.labels.astype(int),
+        label=labels.astype(int),
         **dict(zip(CHANNEL_NAMES, means.T, strict=True)),
         **{f"{channel}_square": column for channel, column in zip(CHANNEL_NAMES, squares.T, strict=True)},
-        lowest=split.images.min(axis=(1, 2, 3)),
-        highest=split.images.max(axis=(1, 2, 3)),
+        lowest=images.min(axis=(1, 2, 3)),
+        highest=images.max(axis=(1, 2, 3)),
         spread=np.sqrt(np.maximum(squares.mean(1) - means.mean(1) ** 2, 0)),
-        pixels=[hash(image.tobytes()) for image in split.images],
+        pixels=[hash(image.tobytes()) for image in images],
     )
 
 

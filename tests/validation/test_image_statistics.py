@@ -89,3 +89,25 @@ def test_rotation_changes_light_and_edges_and_mirroring_changes_nothing():
         np.testing.assert_allclose(original[name], mirrored[name], atol=5e-3)
     np.testing.assert_allclose(rotated["edge_direction"], -original["edge_direction"], atol=2e-6)
     np.testing.assert_allclose(abs(rotated["top_light"]), original["side_light"], atol=2e-6)
+
+
+@pytest.mark.parametrize("side", [16, 48, 51, 128])
+def test_images_of_any_side_have_all_statistics(side):
+    images = np.random.default_rng(0).integers(64, 192, (8, side, side, 3), np.uint8)
+    lit = np.zeros((3, side, side, 3), np.uint8)
+    lit[0, : side // 2] = lit[1, :, : side // 2] = lit[2, 2:-2, 2:-2] = 255
+    found = image_statistics(lit)
+    assert found["top_light"].round(4).tolist() == [1, 0, 0]
+    assert found["side_light"].round(4).tolist() == [0, 1, 0]
+    assert found["frame_light"] == pytest.approx([0, 0, -1], abs=0.01)  # an odd side has no exact half
+    clean, damaged, mirrored = map(image_statistics, (images, jpeg(images, 10), images[:, :, ::-1]))
+    assert (damaged["blockiness"] > clean["blockiness"]).all()
+    assert (damaged["fine_detail"] < clean["fine_detail"]).all()
+    np.testing.assert_allclose(clean["side_light"], mirrored["side_light"], atol=2e-6)
+
+
+def test_pixels_outside_of_jpegs_whole_blocks_have_no_fine_detail():
+    images = np.zeros((1, 20, 20, 3), np.uint8)
+    images[:, 16::2] = images[:, :, 16::2] = 255
+    assert image_statistics(images)["fine_detail"].tolist() == [0]
+    assert image_statistics(images[:, ::-1, ::-1])["fine_detail"] > 0

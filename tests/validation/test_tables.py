@@ -1,8 +1,9 @@
 import numpy as np
+import pandas as pd
 
 from pipeline.data.splits import Split
 from pipeline.validation.image_statistics import image_statistics
-from pipeline.validation.tables import class_table, image_table, part_table, split_table
+from pipeline.validation.tables import BLOCK, class_table, image_table, part_table, split_table
 
 
 def split(images, labels=None, first=0):
@@ -29,6 +30,17 @@ def test_every_statistic_is_in_the_row_of_its_image():
     table = image_table({"train": split(images[:1]), "test": split(images[1:], first=1)})
     for name, values in image_statistics(images).items():
         np.testing.assert_allclose(table[name], values, atol=2e-6)
+
+
+def test_images_mapped_from_a_file_give_the_same_table_in_any_number_of_blocks(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (45, 128, 128, 3), np.uint8)
+    assert images.nbytes > BLOCK
+    np.save(tmp_path / "images.npy", images)
+    mapped = split(images)._replace(images=np.load(tmp_path / "images.npy", mmap_mode="r"))
+    table = image_table({"train": mapped})
+    pd.testing.assert_frame_equal(table, image_table({"train": split(images)}))
+    one_by_one = pd.concat([image_table({"train": split(images[i : i + 1], first=i)}) for i in range(45)])
+    pd.testing.assert_frame_equal(table, one_by_one.reset_index(drop=True), atol=1e-5)
 
 
 def test_equal_images_are_counted_across_splits_and_within_them():
