@@ -97,7 +97,7 @@ def require_one_archive(training: Split, test: Split, test_path: Path) -> None:
 def search(training: np.ndarray, test: np.ndarray, threshold: float) -> tuple[Pairs, Pairs, Pairs]:
     """The nearest training image of each test image, near duplicates of test images, and those within training.
 
-    The images are RGB, uint8 (n, 32, 32, 3); `threshold` is the minimum score of a near duplicate.
+    The images are RGB, uint8 (n, side, side, 3); `threshold` is the minimum score of a near duplicate.
     """
     above = 2 * threshold - 1  # a score is the mean of the cosine and a correlation, which is at most 1
     in_training, in_test = describe(training, test)

@@ -11,6 +11,7 @@ from pipeline.common.files import read_csv, write_csv
 from pipeline.data.splits import SPLIT_NAMES, Split, read_split, write_split
 from pipeline.data.synthetic import CLASS_NAMES, generate
 from pipeline.evaluate import prediction_rows
+from pipeline.evidence import matching
 from pipeline.evidence.corruptions import reencoded
 from pipeline.evidence.matching import NEIGHBOURS, Pairs
 from pipeline.evidence.pair_sheet import draw_pair_sheet
@@ -28,7 +29,9 @@ OUTPUTS = {
 
 
 def zoomed(image):
-    return np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC, box=(1.5, 1.5, 30.5, 30.5)))
+    side = len(image)
+    box = side * np.array([1.5, 1.5, 30.5, 30.5]) / 32
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC, box=tuple(box)))
 
 
 COPIES = {  # what can happen to an image before it is uploaded again
@@ -100,6 +103,30 @@ def test_every_copy_is_found_and_nothing_else(inputs, tmp_path):
     assert figures["training_pairs_with_different_labels"] == int(labels[7] != labels[450])
     assert json.loads(out["headline"].read_text()) == {"accuracy_without_duplicates": 1}
     assert Image.open(out["sheet"]).width > 1000
+
+
+@pytest.mark.parametrize("side", [48, 50, 96])
+def test_copies_of_images_of_another_side_are_found_and_nothing_else(side, monkeypatch):
+    monkeypatch.setattr(matching, "SIMILARITIES", 600)  # two queries at once
+    training, test = scenes(300, 1, side), scenes(60, 2, side)
+    for i, change in enumerate(COPIES.values()):
+        test[i] = change(training[10 * i])
+    training[299] = training[7, :, ::-1]
+    nearest, across, within = search(training, test, 0.75)
+    assert sorted(zip(across.first, across.second, strict=True)) == [(i, 10 * i) for i in range(8)]
+    assert list(zip(within.first, within.second, strict=True)) == [(7, 299)]
+    assert nearest.second[:8].tolist() == list(range(0, 80, 10))
+    assert nearest.score[8:].max() < nearest.score[:8].min()
+
+
+def test_rescored_pairs_are_the_same_in_any_number_of_blocks(monkeypatch):
+    images = scenes(20, 1, 48)
+    descriptors, _ = matching.describe(images, images)
+    pairs = Pairs(np.arange(19), np.arange(1, 20), np.full(19, 0.5, np.float32))
+    arguments = pairs, (images, images), (descriptors, descriptors)
+    together = matching.rescore(*arguments).score
+    monkeypatch.setattr(matching, "PAIRS", images[0].nbytes)
+    assert matching.rescore(*arguments).score == pytest.approx(together, abs=1e-5)
 
 
 def test_two_runs_write_the_same_bytes(inputs, tmp_path):

@@ -1,14 +1,17 @@
 """Descriptors of image content: oriented-gradient histograms for fast search, and a correlation to compare two images.
 
-Both use only luminance, so a recoloured copy is still found. Neither uses labels.
+Both use only luminance, so a recoloured copy is still found. Neither uses labels. Images of another side are scaled to
+`SIDE`: all lengths here are for it, and stay the same share of the picture.
 """
 
 import numpy as np
 
-from pipeline.data.cifar10 import SIDE
+from pipeline.data.blocks import blocks
 from pipeline.data.luminance import luminance
 
-BLOCK = 2_000  # images; bounds the memory of intermediate float arrays
+SIDE = 32  # pixels; copies of a picture still agree at this size, and other pictures do not
+BLOCK = 6_144_000  # bytes of pixels, 2,000 images of 32 x 32; bounds the memory of intermediate float arrays
+ROWS = 2_000  # histograms; bounds the memory likewise
 DIRECTIONS = 8  # of edges, over half a turn
 CELLS = 8  # along each side
 COMPONENTS = 128  # of a whitened descriptor; 64 find the same near duplicates, but rank them a little worse
@@ -20,28 +23,42 @@ MINIMUM_DETAIL = 2.0  # grey levels; re-encoding causes as much, so weaker detai
 
 
 def edge_histograms(images: np.ndarray) -> np.ndarray:
-    """Histograms of oriented gradients, float32 (n, 512), of RGB images, uint8 (n, 32, 32, 3).
+    """Histograms of oriented gradients, float32 (n, 512), of RGB images, uint8 (n, side, side, 3).
 
     Rows have length 1; 0 for a flat image. Axis 1 is cell row, cell column, direction. Each value is a sum of gradient
     magnitudes. As in Dalal and Triggs 2005 (https://doi.org/10.1109/CVPR.2005.177), a pixel counts in its two nearest
     directions. Cells overlap, so a shift by one pixel changes little. The square root limits a single strong edge.
     """
-    return np.concatenate([_histograms(images[start : start + BLOCK]) for start in range(0, len(images), BLOCK)])
+    return np.concatenate([_histograms(grey_images(block)) for block in blocks(images, BLOCK)])
 
 
-def _histograms(images: np.ndarray) -> np.ndarray:
-    blurred = gaussian_blur(luminance(images), 0.7)
+def grey_images(images: np.ndarray) -> np.ndarray:
+    """Luminance, float32 (n, 32, 32), 0 to 255, of RGB images, uint8 (n, side, side, 3).
+
+    Images are scaled by triangles as wide as two pixels of the smaller image, as in Pillow's `BILINEAR`.
+    """
+    grey, ratio = luminance(images), images.shape[1] / SIDE
+    if ratio == 1:
+        return grey
+    centres = (np.arange(SIDE) + 0.5) * ratio - 0.5
+    weights = np.maximum(1 - np.abs(centres[:, None] - np.arange(images.shape[1])) / max(ratio, 1), 0)
+    weights = (weights / weights.sum(1, keepdims=True)).astype(np.float32)  # (32, side)
+    return weights @ grey @ weights.T
+
+
+def _histograms(grey: np.ndarray) -> np.ndarray:
+    blurred = gaussian_blur(grey, 0.7)
     vertical, horizontal = np.gradient(blurred, axis=(1, 2))
     magnitude = np.hypot(horizontal, vertical)
     magnitude[magnitude < MINIMUM_GRADIENT] = 0
     angle = np.arctan2(vertical, horizontal) % np.pi * (DIRECTIONS / np.pi)  # 0 to DIRECTIONS, which equals 0
     cells = _gaussians(np.arange(CELLS) * (SIDE / CELLS) + (SIDE / CELLS - 1) / 2, SIDE / CELLS / 2)  # (cell, pixel)
-    histograms = np.empty((len(images), CELLS, CELLS, DIRECTIONS), np.float32)
+    histograms = np.empty((len(grey), CELLS, CELLS, DIRECTIONS), np.float32)
     for direction in range(DIRECTIONS):
         distance = np.abs(angle - direction)
         votes = magnitude * np.maximum(1 - np.minimum(distance, DIRECTIONS - distance), 0)
         histograms[..., direction] = cells @ votes @ cells.T
-    return unit_rows(np.sqrt(histograms).reshape(len(images), -1))
+    return unit_rows(np.sqrt(histograms).reshape(len(grey), -1))
 
 
 def mirrored(histograms: np.ndarray) -> np.ndarray:
@@ -58,8 +75,8 @@ def fit_whitening(histograms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     covariance, mean = np.zeros(2 * histograms.shape[1:]), (histograms.mean(0) + mirrored(histograms).mean(0)) / 2
     for table in (histograms, mirrored(histograms)):
-        for start in range(0, len(table), BLOCK):
-            centred = table[start : start + BLOCK] - mean
+        for start in range(0, len(table), ROWS):
+            centred = table[start : start + ROWS] - mean
             covariance += centred.T @ centred
     variances, axes = np.linalg.eigh(covariance / (2 * len(histograms)))
     variances, axes = variances[::-1][:COMPONENTS], axes[:, ::-1][:, :COMPONENTS]
@@ -76,11 +93,11 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
 def correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """The highest correlation of the fine detail of each pair of images over small shifts and scales.
 
-    The images are RGB, uint8 (n, 32, 32, 3); a pair needs 40 kB of memory.
+    The images are RGB, uint8 (n, side, side, 3); a pair needs 13 times the memory of an image.
     The result is float32 (n,), -1 to 1; near 0 if one image of the pair is flat.
     """
-    shifted = fine_detail(luminance(second))
-    return np.max([_best_over_shifts(fine_detail(zoom(luminance(first), scale)), shifted) for scale in SCALES], axis=0)
+    fixed, shifted = grey_images(first), fine_detail(grey_images(second))
+    return np.max([_best_over_shifts(fine_detail(zoom(fixed, scale)), shifted) for scale in SCALES], axis=0)
 
 
 def _best_over_shifts(fixed: np.ndarray, shifted: np.ndarray) -> np.ndarray:

@@ -5,11 +5,13 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from pipeline.data.blocks import images_per_block
 from pipeline.evidence.descriptors import correlation, edge_histograms, fit_whitening, mirrored, unit_rows
 
-ROWS = 250  # images compared at once with all others: 250 x 50,000 similarities need 50 MB
+ROWS = 250  # images compared at once with all others, at most
+SIMILARITIES = 12_500_000  # computed at once, at most: 250 x 50,000 need 50 MB
 NEIGHBOURS = 20  # candidates per image at most; bounds the work if many images look alike
-PAIRS = 2_000  # rescored at once
+PAIRS = 6_144_000  # bytes of pixels of each set, 2,000 images of 32 x 32; rescored at once
 
 
 class Descriptors(NamedTuple):
@@ -33,7 +35,7 @@ class Pairs(NamedTuple):
 
 
 def describe(training: np.ndarray, test: np.ndarray) -> tuple[Descriptors, Descriptors]:
-    """Descriptors of RGB images, uint8 (n, 32, 32, 3), with a whitening that is fitted on the training images."""
+    """Descriptors of RGB images, uint8 (n, side, side, 3), with a whitening that is fitted on the training images."""
     histograms = edge_histograms(training)
     mean, projection = fit_whitening(histograms)
 
@@ -55,8 +57,9 @@ def find_similar(
     """
     nearest: list[Pairs] = []
     candidates: list[Pairs] = []
-    for start in tqdm(range(0, len(queries.original), ROWS), title, unit="block", disable=None):
-        rows, skipped = slice(start, start + ROWS), start if within else 0
+    count = max(1, min(ROWS, SIMILARITIES // len(others.original)))
+    for start in tqdm(range(0, len(queries.original), count), title, unit="block", disable=None):
+        rows, skipped = slice(start, start + count), start if within else 0
         similarity = queries.original[rows] @ others.original[skipped:].T
         np.maximum(similarity, queries.mirrored[rows] @ others.original[skipped:].T, out=similarity)
         if within:
@@ -83,11 +86,11 @@ def _close(similarity: np.ndarray, above: float) -> tuple[np.ndarray, np.ndarray
 def rescore(pairs: Pairs, images: tuple[np.ndarray, np.ndarray], descriptors: tuple[Descriptors, Descriptors]) -> Pairs:
     """The same pairs; the score is now the mean of the descriptors' cosine and the correlation of the pixels.
 
-    `images` are the sets of `first` and `second`: RGB, uint8 (n, 32, 32, 3).
+    `images` are the sets of `first` and `second`: RGB, uint8 (n, side, side, 3).
     """
-    scores = pairs.score.copy()
-    for start in tqdm(range(0, len(scores), PAIRS), "their candidates", unit="block", disable=None):
-        block = slice(start, start + PAIRS)
+    scores, count = pairs.score.copy(), images_per_block(images[0], PAIRS)
+    for start in tqdm(range(0, len(scores), count), "their candidates", unit="block", disable=None):
+        block = slice(start, start + count)
         rows = pairs.first[block], pairs.second[block]
         first, second = images[0][rows[0]], images[1][rows[1]]
         cosine = (descriptors[0].original[rows[0]] * descriptors[1].original[rows[1]]).sum(1)

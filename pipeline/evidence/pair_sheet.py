@@ -7,7 +7,7 @@ from pipeline.data.image_grid import INCORRECT, INK, PAPER, enlarged, shortened
 from pipeline.data.splits import Split
 from pipeline.evidence.matching import Pairs
 
-SIDE = 96  # pixels; a 32-pixel image at three times its size
+SIDE = 96  # pixels of an image of any size; one of 32 pixels at three times its size
 COLUMNS = 6  # pairs; the sheet is then as wide as the screen of a laptop
 BETWEEN, AROUND = 2, 18  # pixels between the images of a pair, and between pairs
 FONT_SIZE, LINE = 13, 16  # pixels

@@ -4,11 +4,25 @@ from PIL import Image
 from scenes import scenes
 
 from pipeline.data.synthetic import generate
-from pipeline.evidence.descriptors import correlation, edge_histograms, mirrored
+from pipeline.evidence.descriptors import correlation, edge_histograms, grey_images, mirrored
 
 
 def test_mirrored_histograms_are_those_of_mirrored_images():
     images, _ = generate(20, seed=4)
+    assert np.abs(mirrored(edge_histograms(images)) - edge_histograms(images[:, :, ::-1])).max() < 1e-5
+
+
+@pytest.mark.parametrize("side", [16, 33, 48, 128])
+def test_images_of_another_side_are_scaled_as_pillow_scales_them(side):
+    levels = np.random.default_rng(0).integers(0, 256, (3, side, side), np.uint8)
+    images, bilinear = levels[..., None].repeat(3, 3), Image.Resampling.BILINEAR
+    expected = [np.asarray(Image.fromarray(each.astype(np.float32)).resize((32, 32), bilinear)) for each in levels]
+    np.testing.assert_allclose(grey_images(images), expected, atol=0.01)
+
+
+@pytest.mark.parametrize("side", [16, 48, 96])
+def test_mirrored_histograms_are_those_of_mirrored_images_of_any_side(side):
+    images = scenes(5, seed=4, side=side)
     assert np.abs(mirrored(edge_histograms(images)) - edge_histograms(images[:, :, ::-1])).max() < 1e-5
 
 
