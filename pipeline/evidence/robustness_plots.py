@@ -63,11 +63,12 @@ def spread(heights: list[float], gap: float) -> np.ndarray:
 def draw_examples(session: "onnxruntime.InferenceSession", example: Split, seed: int, path: Path) -> None:
     """Draw the one image of `example` under every corruption and severity; incorrect predictions are red."""
     names, label = [shortened(name) for name in example.class_names], example.labels[0]
+    side = example.side
     tiles, captions = [], []
     for name, corruption in CORRUPTIONS.items():
         tiles += [example.images, *(corrupted(example.images, name, severity, [seed, 0]) for severity in SEVERITIES)]
         captions.append(("clean", f"label: {names[label]}"))
-        captions += [(f"{name} {n}", corruption.description.format(corruption.values[n - 1])) for n in SEVERITIES]
+        captions += [(f"{name} {n}", corruption.description.format(corruption.value(n, side))) for n in SEVERITIES]
     images = np.concatenate(tiles)
     probabilities = predict_probabilities(session, images, len(images))
     predictions = [f"{names[row.argmax()]} {row.max():.0%}" for row in probabilities]

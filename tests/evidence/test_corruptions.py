@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scenes import scenes
 
 from pipeline.data.synthetic import generate
 from pipeline.evidence.corruptions import CORRUPTIONS, SEVERITIES, corrupted
@@ -25,6 +26,33 @@ def test_a_higher_severity_changes_images_more_and_equal_arguments_give_equal_pi
     assert np.array_equal(corrupted(IMAGES, name, 2, [0]), results[1])
 
 
+@pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize("side", [16, 50, 128])
+def test_images_of_any_side_keep_it_and_change_more_at_a_higher_severity(name, side):
+    images = scenes(4, seed=0, side=side)
+    results = [corrupted(images, name, severity, [0]) for severity in SEVERITIES]
+    assert {(each.shape, each.dtype.name) for each in results} == {((4, side, side, 3), "uint8")}
+    differences = [np.abs(each.astype(float) - images).mean() for each in results]
+    assert 0 < differences[0] < differences[1] < differences[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "expected"),
+    [
+        ("blur", 32, "sigma 0.9 pixels"),
+        ("blur", 100, "sigma 2.81 pixels"),
+        ("shift", 32, "by 8 pixels"),
+        ("shift", 50, "by 12 pixels"),
+        ("pixelate", 48, "24 x 24 pixels"),
+        ("occlusion", 16, "6 x 6 pixels"),
+        ("noise", 128, "± 20 grey levels"),
+        ("fog", 128, "density 50%"),
+    ],
+)
+def test_lengths_are_in_proportion_to_the_side_and_other_parameters_are_not(name, side, expected):
+    assert CORRUPTIONS[name].description.format(CORRUPTIONS[name].value(2, side)) == expected
+
+
 @pytest.mark.parametrize("name", ["noise", "fog", "shift", "occlusion"])
 def test_random_corruptions_depend_on_the_seed(name):
     assert not np.array_equal(corrupted(IMAGES, name, 1, [0]), corrupted(IMAGES, name, 1, [1]))
@@ -35,6 +63,11 @@ def test_an_image_in_a_batch_is_corrupted_as_it_is_alone(name):
     together = corrupted(IMAGES, name, 3, [0])
     alone = np.concatenate([corrupted(IMAGES[i : i + 1], name, 3, [0]) for i in range(len(IMAGES))])
     assert np.abs(together.astype(int) - alone).max() <= (0 if name == "jpeg" else 1)  # sums can round differently
+
+
+def test_a_block_of_jpeg_does_not_cross_images_of_a_side_that_is_no_multiple_of_8():
+    images = np.stack([np.zeros((20, 20, 3), np.uint8), np.full((20, 20, 3), 255, np.uint8)])
+    assert np.ptp(corrupted(images, "jpeg", 3, [0]), axis=(1, 2)).tolist() == [[0, 0, 0], [0, 0, 0]]
 
 
 def test_noise_has_the_given_deviation_in_grey_levels():
