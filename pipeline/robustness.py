@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pipeline.common.files import atomic_outputs, removed_on_failure, write_csv, write_json
 from pipeline.common.params import Params, run_stage
+from pipeline.data.blocks import images_per_block
 from pipeline.data.splits import Split, read_split, require_validated
 from pipeline.evaluation.metrics import wilson_interval
 from pipeline.evidence.corruptions import CORRUPTIONS, SEVERITIES, corrupted
@@ -17,7 +18,7 @@ from pipeline.onnx.session import predict_probabilities, session_for
 if TYPE_CHECKING:
     import onnxruntime
 
-BLOCK = 500  # images corrupted and predicted at once: 6 MB as float32
+BLOCK = 1_536_000  # bytes of pixels, 500 images of 32 x 32; corrupted and predicted at once: 6 MB as float32
 
 Accuracy = dict[str, float]  # accuracy, accuracy_low and accuracy_high
 
@@ -84,20 +85,21 @@ def evenly(split: Split, count: int | None) -> Split:
 
 def measure(session: "onnxruntime.InferenceSession", split: Split, name: str, severity: int, seed: int) -> Accuracy:
     """Accuracy, with its interval, under one corruption; severity 0 means clean images."""
-    correct = 0
-    for start in range(0, len(split.labels), BLOCK):  # memory holds one corrupted block
-        images = split.images[start : start + BLOCK]
+    correct, count = 0, images_per_block(split.images, BLOCK)
+    for start in range(0, len(split.labels), count):  # memory holds one corrupted block
+        images = split.images[start : start + count]
         if severity:
             images = corrupted(images, name, severity, [seed, start])
-        predicted = predict_probabilities(session, images, BLOCK).argmax(1)
-        correct += int((predicted == split.labels[start : start + BLOCK]).sum())
+        predicted = predict_probabilities(session, images, count).argmax(1)
+        correct += int((predicted == split.labels[start : start + count]).sum())
     return wilson_interval("accuracy", correct, len(split.labels))
 
 
 def first_correct(session: "onnxruntime.InferenceSession", split: Split) -> Split:
     """The first image that the model predicts correctly, of the first block; the first image if there is none."""
-    predicted = predict_probabilities(session, split.images[:BLOCK], BLOCK).argmax(1)
-    first = int((predicted == split.labels[:BLOCK]).argmax())
+    count = images_per_block(split.images, BLOCK)
+    predicted = predict_probabilities(session, split.images[:count], count).argmax(1)
+    first = int((predicted == split.labels[:count]).argmax())
     return split._replace(images=split.images[first : first + 1], labels=split.labels[first : first + 1])
 
 

@@ -8,13 +8,14 @@ from pydantic import Field
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import atomic_outputs, read_csv, write_csv
 from pipeline.common.params import Params, run_stage
+from pipeline.data.blocks import blocks
 from pipeline.data.image_grid import NO_VERSION, new_figure
 from pipeline.data.luminance import brightness, contrast, luminance
 from pipeline.data.splits import read_split, require_validated
 from pipeline.evaluation.metrics import wilson_interval
 from pipeline.evaluation.predictions import read_is_correct
 
-BLOCK = 5_000  # images; bounds the memory of intermediate float arrays
+BLOCK = 15_360_000  # bytes of pixels, 5,000 images of 32 x 32; bounds the memory of intermediate float arrays
 
 Part = dict[str, float]  # part, low, high, images, accuracy, accuracy_low, accuracy_high
 
@@ -57,14 +58,14 @@ def slices(
 
 
 def image_properties(images: np.ndarray) -> dict[str, np.ndarray]:
-    """Brightness, contrast and colourfulness, floats (n,) each, of RGB images, uint8 (n, 32, 32, 3).
+    """Brightness, contrast and colourfulness, floats (n,) each, of RGB images, uint8 (n, side, side, 3).
 
     Brightness is the mean luminance, 0 to 255, and contrast its standard deviation. Colourfulness is the
     measure of Hasler and Süsstrunk 2003 (https://doi.org/10.1117/12.477378): their test persons called
     0 "not colourful", 33 "moderately", 82 "highly" and 109 "extremely colourful".
     """
-    blocks = [_properties(images[start : start + BLOCK]) for start in range(0, len(images), BLOCK)]
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    measured = [_properties(block) for block in blocks(images, BLOCK)]
+    return {name: np.concatenate([values[name] for values in measured]) for name in measured[0]}
 
 
 def _properties(images: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """Suspect labels stage: training images whose label is probably wrong, ranked."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,6 +13,7 @@ from pydantic import Field
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import atomic_outputs, removed_on_failure, write_csv, write_json
 from pipeline.common.params import run_stage
+from pipeline.data.blocks import images_per_block
 from pipeline.data.image_grid import INK, captioned_grid, shortened
 from pipeline.data.splits import Split, read_split, require_validated
 from pipeline.evidence.confident_learning import find_suspects
@@ -23,7 +25,7 @@ from pipeline.training.temperature import calibrate
 if TYPE_CHECKING:
     import onnxruntime
 
-BATCH_SIZE = 500  # images predicted at once
+BLOCK = 1_536_000  # bytes of pixels, 500 images of 32 x 32; predicted at once
 TILES_IN_A_ROW = 10
 
 
@@ -43,7 +45,7 @@ class OutOfSample(NamedTuple):
 
 
 class Suspect(NamedTuple):
-    """An image, uint8 (32, 32, 3), RGB, whose label is probably wrong; label and suggested are class names."""
+    """An image, uint8 (side, side, 3), RGB, whose label is probably wrong; label and suggested are class names."""
 
     image: np.ndarray
     archive_index: int
@@ -70,7 +72,7 @@ def suspect_labels(
     """Write the ranked suspects among the archive's training images, their figures, and a sheet of the first ones.
 
     The exported model predicts the validation images; networks of a cross-validation predict the others.
-    `PipelineError` if the splits were not validated, the model was trained on other data, or a fold is too small.
+    `PipelineError` if the splits were not validated, the model was trained on other data, or there are too many folds.
     """
     require_validated(verdict, train=train_split, validation=validation_split)
     training, validation = read_split(train_split), read_split(validation_split)
@@ -94,8 +96,9 @@ def predict_out_of_sample(
     params: SuspectLabelsParams, session: "onnxruntime.InferenceSession", training: Split, validation: Split
 ) -> list[OutOfSample]:
     """Both splits, with probabilities of the ONNX model for validation and of a cross-validation for training."""
+    batch_size = images_per_block(validation.images, BLOCK)
     return [
-        OutOfSample(validation, predict_probabilities(session, validation.images, BATCH_SIZE), "validation"),
+        OutOfSample(validation, predict_probabilities(session, validation.images, batch_size), "validation"),
         OutOfSample(training, predict_out_of_fold(params, training, validation), "out-of-fold"),
     ]
 
@@ -109,6 +112,7 @@ def predict_out_of_fold(params: SuspectLabelsParams, training: Split, validation
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns because each fold builds a new graph
     from pipeline.training.fit import fit
 
+    batch_size = images_per_block(training.images, BLOCK)
     probabilities = np.empty((len(training.labels), len(training.class_names)), np.float32)
     for number, fold in enumerate(folds(training.labels, params.folds, params.seed), start=1):
         others = training._replace(images=training.images[~fold], labels=training.labels[~fold])
@@ -117,7 +121,7 @@ def predict_out_of_fold(params: SuspectLabelsParams, training: Split, validation
             with filtered_stderr():
                 network, _, _ = fit(params, others, validation)
                 calibrate(network, validation)  # as the exported model is: one ranking needs comparable probabilities
-                probabilities[fold] = network.predict(training.images[fold], batch_size=BATCH_SIZE, verbose=0)
+                probabilities[fold] = network.predict(training.images[fold], batch_size=batch_size, verbose=0)
         except PipelineError as error:  # its message names settings of section `train`
             message = str(error).replace("train.", "suspect_labels.").replace("dvc repro", "make evidence")
             raise PipelineError(message) from None
@@ -125,16 +129,22 @@ def predict_out_of_fold(params: SuspectLabelsParams, training: Split, validation
 
 
 def folds(labels: np.ndarray, count: int, seed: int) -> Iterator[np.ndarray]:
-    """Disjoint stratified folds that cover all images: bool (n,) each, True for the images of the fold."""
+    """Disjoint stratified folds that cover all images: bool (n,) each, True for the images of the fold.
+
+    A class with fewer images than `count` is in some of the folds only. `PipelineError` if every class has fewer.
+    """
     from sklearn.model_selection import StratifiedKFold
 
-    fewest = np.bincount(labels)[np.unique(labels)].min()
-    if fewest < count:
+    most = np.bincount(labels).max()
+    if most < count:
         raise PipelineError(
-            f"suspect_labels.folds is {count}, but a class has {fewest} training images: each fold needs one. "
-            "Lower suspect_labels.folds in params.yaml, then run `make evidence`."
+            f"suspect_labels.folds is {count}, but no class has more than {most} training images: one class at least "
+            "must be in each fold. Lower suspect_labels.folds in params.yaml, then run `make evidence`."
         )
-    for _, chosen in StratifiedKFold(count, shuffle=True, random_state=seed).split(labels, labels):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        parts = list(StratifiedKFold(count, shuffle=True, random_state=seed).split(labels, labels))
+    for _, chosen in parts:
         yield np.isin(np.arange(len(labels)), chosen)
 
 
@@ -164,7 +174,7 @@ def summarize(groups: list[OutOfSample], suspects: list[Suspect]) -> dict[str, f
 
 def draw_suspects(suspects: list[Suspect]) -> Image.Image:
     """A sheet of the suspects, each with its label and the suggested class."""
-    images = np.array([suspect.image for suspect in suspects], np.uint8).reshape(-1, 32, 32, 3)
+    images = np.array([suspect.image for suspect in suspects], np.uint8)
     captions = [
         (f"label: {shortened(suspect.label)}", f"suggested: {shortened(suspect.suggested)}") for suspect in suspects
     ]

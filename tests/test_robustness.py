@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 from PIL import Image
 from projects import ROOT, approve, run
-from toy_models import paint, write_colour_model
+from toy_models import COLOURS, paint, write_colour_model
 
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import read_csv
 from pipeline.data.splits import SPLIT_NAMES, read_split, write_split
 from pipeline.evaluation.metrics import wilson_interval
 from pipeline.evidence.corruptions import CORRUPTIONS
-from pipeline.robustness import BLOCK, RobustnessParams, evenly, robustness, summarize
+from pipeline.robustness import RobustnessParams, evenly, robustness, summarize
 
 PARAMS = RobustnessParams(images=None, seed=0)
+IMAGES = 600  # more than one block
 OUTPUTS = {
     "table": "robustness.csv",
     "metrics": "robustness.json",
@@ -27,7 +28,7 @@ OUTPUTS = {
 def inputs(tmp_path):
     """A model, a test split of more than one block with 10 % incorrect labels, and its validate.json."""
     test = tmp_path / "test.npz"
-    write_split(test, paint(BLOCK + 100, wrong=range(0, BLOCK + 100, 10)))
+    write_split(test, paint(IMAGES, wrong=range(0, IMAGES, 10)))
     verdict = approve(tmp_path / "validate.json", dict.fromkeys(SPLIT_NAMES, test))
     return {"onnx_model": write_colour_model(tmp_path / "model.onnx"), "test_split": test, "verdict": verdict}
 
@@ -48,13 +49,26 @@ def test_every_image_is_evaluated_clean_and_under_every_corruption_and_severity(
     by_name = {(row["corruption"], int(row["strength"])): float(row["accuracy"]) for row in rows}
     assert by_name["none", 0] == by_name["brightness", 3] == by_name["shift", 3] == 0.9  # the model uses only the mean
     figures = json.loads(out["metrics"].read_text())
-    assert (figures["accuracy"], figures["images"]) == (0.9, BLOCK + 100)
+    assert (figures["accuracy"], figures["images"]) == (0.9, IMAGES)
     assert figures["worst_corruption_accuracy"] <= figures["corrupted_accuracy"] <= figures["accuracy"]
     assert all(type(value) in (int, float) for value in figures.values())
     assert json.loads(out["headline"].read_text()) == {"corrupted_accuracy": figures["corrupted_accuracy"]}
     assert all(Image.open(out[name]).size[0] > 700 for name in ("plot", "examples"))
     printed = capsys.readouterr().out
     assert all(f"robustness: {name} " in printed for name in CORRUPTIONS)
+
+
+def test_a_model_of_another_side_with_many_classes_is_evaluated(tmp_path):
+    names = np.array(COLOURS + [f"class {i}" for i in range(400)])
+    split = paint(120, wrong=range(0, 120, 10), side=48)
+    write_split(tmp_path / "test.npz", split._replace(labels=split.labels.astype(np.uint16), class_names=names))
+    verdict = approve(tmp_path / "validate.json", dict.fromkeys(SPLIT_NAMES, tmp_path / "test.npz"))
+    model = write_colour_model(tmp_path / "model.onnx", class_names=names.tolist(), side=48)
+    out = outputs(tmp_path / "out")
+    robustness(PARAMS, onnx_model=model, test_split=tmp_path / "test.npz", verdict=verdict, **out)
+    assert json.loads(out["metrics"].read_text())["accuracy"] == 0.9
+    assert len(read_csv(out["table"])) == 1 + 3 * len(CORRUPTIONS)
+    assert Image.open(out["examples"]).size[0] > 700
 
 
 def test_two_runs_give_the_same_bytes_and_another_seed_gives_other_results(inputs, tmp_path):

@@ -6,7 +6,7 @@ from projects import ROOT, approve, run, words
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import read_csv, write_csv
 from pipeline.data.splits import SPLIT_NAMES, read_split, write_split
-from pipeline.slices import SlicesParams, image_properties, measure_parts, slices
+from pipeline.slices import BLOCK, SlicesParams, image_properties, measure_parts, slices
 
 PARAMS = SlicesParams(parts=5)
 
@@ -92,6 +92,15 @@ def test_properties_of_hand_made_images():
     assert measured["contrast"] == pytest.approx([0, 100, 0], abs=1e-4)
     # Red: R - G = 255 and (R + G) / 2 - B = 127.5 everywhere, no deviation.
     assert measured["colourfulness"] == pytest.approx([0, 0, 0.3 * np.hypot(255, 127.5)], abs=1e-4)
+
+
+@pytest.mark.parametrize("side", [16, 48, 128])
+def test_images_of_any_side_are_measured_in_blocks(side):
+    images = np.random.default_rng(0).integers(0, 256, (BLOCK // side**2 // 3 + 2, side, side, 3), np.uint8)
+    measured, last = image_properties(images), image_properties(images[-2:])
+    assert {len(values) for values in measured.values()} == {len(images)}
+    for name, values in last.items():
+        assert measured[name][-2:] == pytest.approx(values)
 
 
 def test_colourfulness_is_the_deviation_and_a_share_of_the_mean():

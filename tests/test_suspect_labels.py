@@ -9,7 +9,15 @@ from toy_models import paint, write_colour_model
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import read_csv
 from pipeline.data.splits import write_split
-from pipeline.suspect_labels import SuspectLabelsParams, folds, predict_out_of_fold, suspect_labels
+from pipeline.suspect_labels import (
+    OutOfSample,
+    SuspectLabelsParams,
+    draw_suspects,
+    folds,
+    predict_out_of_fold,
+    rank_suspects,
+    suspect_labels,
+)
 
 PARAMS = SuspectLabelsParams(model="basic", epochs=2, batch_size=10, learning_rate=None, seed=0, folds=2, pictures=4)
 OUTPUTS = {"table": "suspects.csv", "metrics": "suspects.json", "sheet": "suspects.png"}
@@ -17,12 +25,12 @@ COLUMNS = ["archive_index", "label", "suggested", "probability_of_label", "proba
 
 
 def make_inputs(folder, train, validation):
-    """A model, two splits, and their validate.json; the stage needs no test split."""
+    """A model for two splits, the splits, and their validate.json; the stage needs no test split."""
     paths = {"train": folder / "train.npz", "validation": folder / "validation.npz"}
     write_split(paths["train"], train)
     write_split(paths["validation"], validation)
     return {
-        "onnx_model": write_colour_model(folder / "model.onnx"),
+        "onnx_model": write_colour_model(folder / "model.onnx", train.class_names.tolist(), side=train.side),
         "train_split": paths["train"],
         "validation_split": paths["validation"],
         "verdict": approve(folder / "validate.json", paths | {"test": paths["train"]}),
@@ -77,6 +85,16 @@ def test_without_suspects_all_outputs_are_written(tmp_path):
     assert (figures["suspects"], figures["share"]) == (0, 0)
 
 
+def test_suspects_among_many_classes_of_another_side_are_ranked_and_drawn():
+    split = paint(6, side=48)._replace(class_names=np.array([f"class {i}" for i in range(300)]))
+    split = split._replace(labels=np.array([299, 299, 43, 43, 43, 299], np.uint16))
+    probabilities = np.eye(300, dtype=np.float32)[[299, 299, 43, 43, 299, 43]]
+    suspects = rank_suspects([OutOfSample(split, probabilities, "validation")])
+    found = [(suspect.archive_index, suspect.label, suspect.suggested) for suspect in suspects]
+    assert found == [(4, "class 43", "class 299"), (5, "class 299", "class 43")]
+    assert draw_suspects(suspects).size == draw_suspects([s._replace(image=s.image[:32, :32]) for s in suspects]).size
+
+
 def test_no_network_predicts_an_image_that_it_was_trained_on():
     """Labels of noise can only be memorized: a network that was trained on them would predict nearly all of them."""
     noise = np.random.default_rng(0).integers(0, 255, (60, 32, 32, 3), np.uint8)
@@ -95,10 +113,20 @@ def test_folds_are_disjoint_stratified_and_seeded():
     assert not np.array_equal(parts, list(folds(labels, 3, seed=1)))
 
 
-def test_more_folds_than_a_class_has_images_are_refused():
-    message = r"folds is 4, but a class has 3 training images.*Lower suspect_labels.folds"
+@pytest.mark.filterwarnings("error")
+def test_a_class_with_fewer_images_than_folds_is_in_some_of_them():
+    labels = np.repeat(np.array([0, 2, 300, 999], np.uint16), [9, 2, 1, 30])
+    parts = list(folds(labels, 3, seed=0))
+    assert np.sum(parts, axis=0).tolist() == [1] * 42
+    found = np.array([[(labels[part] == name).sum() for name in (0, 2, 300, 999)] for part in parts])
+    assert found[:, [0, 3]].tolist() == [[3, 10]] * 3
+    assert found.max(0).tolist() == [3, 1, 1, 10]
+
+
+def test_more_folds_than_images_of_every_class_are_refused():
+    message = r"folds is 4, but no class has more than 3 training images.*Lower suspect_labels.folds"
     with pytest.raises(PipelineError, match=message):
-        list(folds(np.array([0, 0, 0, 0, 2, 2, 2]), 4, seed=0))
+        list(folds(np.array([0, 0, 2, 2, 2]), 4, seed=0))
 
 
 def test_a_batch_larger_than_the_other_folds_names_the_setting_of_this_stage(inputs, tmp_path):

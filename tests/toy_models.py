@@ -9,11 +9,11 @@ from pipeline.data.splits import Split
 COLOURS = ["red", "green", "blue"]
 
 
-def colour_model(blind_to=None):
+def colour_model(blind_to=None, side=32):
     """An ONNX model with the project's interface that predicts red, green or blue, or only two of them."""
     from onnx import TensorProto, helper, numpy_helper
 
-    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", 32, 32, 3])
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", side, side, 3])
     probabilities = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 3])
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], "Cast_0", to=TensorProto.FLOAT),
@@ -28,20 +28,21 @@ def colour_model(blind_to=None):
     return helper.make_model(graph, ir_version=7, opset_imports=[helper.make_opsetid("", 13)])
 
 
-def write_colour_model(path, class_names=COLOURS, archive_sha256="ab" * 32):
-    """Write a colour model with the metadata of an exported model; return its path."""
+def write_colour_model(path, class_names=COLOURS, archive_sha256="ab" * 32, side=32, **facts):
+    """Write a colour model with the metadata of an exported model and other `facts`; return its path."""
     from onnx import helper
 
-    model = colour_model()
-    helper.set_model_props(model, {"class_names": json.dumps(class_names), "archive_sha256": archive_sha256})
+    model = colour_model(side=side)
+    facts |= {"class_names": json.dumps(class_names), "archive_sha256": archive_sha256}
+    helper.set_model_props(model, facts)
     path.write_bytes(model.SerializeToString(deterministic=True))
     return path
 
 
-def paint(images, wrong=(), first=0):
+def paint(images, wrong=(), first=0, side=32):
     """A split of dim red, green and blue images; those at the positions `wrong` have the next class's label."""
     colours = np.arange(images) % 3
-    pixels = np.random.default_rng(first).integers(20, 60, (images, 32, 32, 3))
+    pixels = np.random.default_rng(first).integers(20, 60, (images, side, side, 3))
     pixels[np.arange(images), :, :, colours] += 60
     labels = (colours + np.isin(np.arange(images), wrong)) % 3
     position = np.arange(first, first + images, dtype=np.int32)

@@ -12,7 +12,6 @@ from pipeline.common.files import sha256_of
 from pipeline.data import large_arrays
 
 SPLIT_NAMES = ("train", "validation", "test")
-SIDES = range(16, 129)  # pixels; the height and width that images may have
 
 
 class Split(NamedTuple):

@@ -13,7 +13,7 @@ from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.expectations.row_conditions import Column
 
 from pipeline.data.cifar10 import CHANNELS
-from pipeline.data.splits import SIDES
+from pipeline.data.pictures import SIDES
 from pipeline.validation.drift import STATEMENTS
 from pipeline.validation.settings import ValidateParams
 from pipeline.validation.tables import CHANNEL_NAMES

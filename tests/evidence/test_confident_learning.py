@@ -24,6 +24,13 @@ def test_suspects_have_another_confident_class_than_their_label_and_the_least_pr
     assert suggested.tolist() == [1, 0]
 
 
+def test_labels_of_more_than_256_classes_are_compared_as_they_are():
+    probabilities = np.full((4, 300), 0.001, np.float32)
+    probabilities[[0, 1, 2, 3], [299, 43, 299, 299]] = 0.7
+    labels = np.array([299, 43, 43, 299], np.uint16)  # 299 - 256 is 43
+    assert [found.tolist() for found in find_suspects(probabilities, labels)] == [[2], [299]]
+
+
 def test_an_image_without_a_confident_class_is_not_a_suspect():
     probabilities = np.array([[1.0, 0.0], [0.6, 0.4], [0.0, 1.0], [0.2, 0.8]], np.float32)
     labels = np.array([0, 1, 1, 0])
