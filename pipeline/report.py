@@ -9,10 +9,11 @@ import numpy as np
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import Json, atomic_outputs, read_csv, read_json, removed_on_failure, sha256_of
 from pipeline.common.params import read_params, run_stage
-from pipeline.data.cifar10 import CHANNELS, SIDE, data_name
+from pipeline.data.cifar10 import data_name
 from pipeline.data.splits import require_validated
 from pipeline.evidence.learning_curves import draw_curves
 from pipeline.html.page import render
+from pipeline.models.saving import read_input_shape
 from pipeline.tracking import lineage, run_logging, store
 
 REMEDY = "`make evidence` gives each argument its file, and recreates damaged files."
@@ -53,12 +54,13 @@ def report(model: Path, page: Path, **inputs: Path) -> None:
     verdict = require_validated(inputs["validate"])
     name = data_name(read_params()["download"]["name"], verdict["archive_sha256"], verdict["is_cifar10"])
     versions = lineage.data_tags(verdict) | {"model_sha256": sha256_of(model)}
-    example = np.zeros((1, SIDE, SIDE, CHANNELS), np.uint8)  # the model's input, if its run must be restored
+    shape = read_input_shape(model)
+    example = np.zeros((1, *shape), np.uint8)  # the model's input, if its run must be restored
     with run_logging.run_of_model(model, verdict, example), removed_on_failure(page):
         import mlflow
 
         with atomic_outputs(page) as (draft,):
-            draft.write_text(describe(name, versions, evidence), encoding="utf-8")
+            draft.write_text(describe(name, shape[0], versions, evidence), encoding="utf-8")
         with store.explain_store_errors():
             for stage in ("near_duplicates", "suspect_labels", "robustness"):  # they do not log their figures
                 mlflow.log_metrics({f"{stage}_{key}": value for key, value in evidence[stage].items()})
@@ -85,11 +87,12 @@ def read_evidence(inputs: Mapping[str, Path]) -> Json:
     return figures | {name: read_csv(inputs[name]) for name in COLUMNS} | images
 
 
-def describe(name: str, versions: dict[str, str], evidence: Json) -> str:
+def describe(name: str, side: int, versions: dict[str, str], evidence: Json) -> str:
     """The page.
 
     Args:
         name: of the data.
+        side: height and width of the images, in pixels.
         versions: hashes of data and model, by MLflow tag.
         evidence: from `read_evidence`.
     """
@@ -97,7 +100,7 @@ def describe(name: str, versions: dict[str, str], evidence: Json) -> str:
     return render(
         "report",
         name=name,
-        side=SIDE,
+        side=side,
         percent=percent,
         # Facts that can differ between equal runs are only in MLflow.
         versions=versions | lineage.stage_tags("prepare", "train", "evaluate", "export"),

@@ -18,7 +18,7 @@ from pipeline.common.errors import PipelineError
 from pipeline.common.files import sha256_of, write_csv, write_json
 from pipeline.models.keras_backend import start_keras
 from pipeline.models.networks import NETWORKS
-from pipeline.models.saving import TrainingRecord, save_model
+from pipeline.models.saving import TrainingRecord, read_training_record, save_model
 from pipeline.report import PNG_NAMES, report
 from pipeline.tracking.store import connect
 
@@ -100,6 +100,16 @@ def test_it_contains_the_figures_and_needs_no_other_file(inputs):
     assert text.count("<svg") == 1
     assert not re.search(r'(src|href)="(?!data:|#)', text)
     assert "<script" not in text
+
+
+def test_the_size_of_the_images_is_that_of_the_models_input(inputs):
+    keras = start_keras()
+    report(**inputs)
+    assert "600, each 32 x 32 pixels, RGB" in inputs["page"].read_text()
+    layers = [keras.layers.Input((48, 48, 3), dtype="uint8"), keras.layers.GlobalAveragePooling2D()]
+    save_model(keras.Sequential(layers), inputs["model"], read_training_record(inputs["model"]))
+    report(**inputs)
+    assert "600, each 48 x 48 pixels, RGB" in inputs["page"].read_text()
 
 
 def test_it_has_a_section_for_each_kind_of_evidence(inputs):

@@ -73,6 +73,19 @@ def read_training_record(path: Path) -> TrainingRecord:
         raise _unreadable(path, root_cause(error)) from None
 
 
+def read_input_shape(path: Path) -> tuple[int, int, int]:
+    """Height, width and channels of the images of a .keras file's network; `PipelineError` if the file is damaged."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            layers = json.loads(file.read(CONFIG))["config"]["layers"]
+        _, height, width, channels = layers[0]["config"]["batch_shape"]
+    except (KeyError, TypeError, IndexError):
+        raise _unreadable(path, "its first layer has no input shape") from None
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        raise _unreadable(path, root_cause(error)) from None
+    return height, width, channels
+
+
 def load_model(path: Path) -> "keras.Model":
     """The network of a .keras file, not compiled; `PipelineError` if the file is missing or damaged."""
     keras = start_keras()

@@ -6,7 +6,7 @@ import pytest
 from pipeline.common.errors import PipelineError
 from pipeline.models.keras_backend import start_keras
 from pipeline.models.networks import NETWORKS
-from pipeline.models.saving import TrainingRecord, load_model, read_training_record, save_model
+from pipeline.models.saving import TrainingRecord, load_model, read_input_shape, read_training_record, save_model
 
 RECORD = TrainingRecord(
     figures={"validation_accuracy": 0.1 + 0.2, "best_epoch": 2},
@@ -45,6 +45,28 @@ def test_the_training_record_is_read_as_it_was_saved(keras, tmp_path):
     load_model(path)  # Keras ignores it
 
 
+def test_the_input_shape_is_that_of_the_images(keras, tmp_path):
+    layers = keras.layers
+    sequential = keras.Sequential([layers.Input((48, 48, 3), dtype="uint8"), layers.Flatten()])
+    image = layers.Input((16, 16, 3), dtype="uint8")
+    functional = keras.Model(image, layers.Flatten()(image))
+    shapes = []
+    for model in (sequential, functional):
+        save_model(model, tmp_path / "m.keras", RECORD)
+        shapes.append(read_input_shape(tmp_path / "m.keras"))
+    assert shapes == [(48, 48, 3), (16, 16, 3)]
+
+
+@pytest.mark.parametrize(
+    "config", ["{}", "[]", '{"config": {"layers": []}}', '{"config": {"layers": [{"config": {}}]}}']
+)
+def test_a_model_without_an_input_layer_is_refused(tmp_path, config):
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as file:
+        file.writestr("config.json", config)
+    with pytest.raises(PipelineError, match=r"cannot read the model .*m.keras: its first layer has no input shape"):
+        read_input_shape(tmp_path / "m.keras")
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no zip", "half"])
 def test_a_missing_or_damaged_model_is_reported(keras, tmp_path, content):
     path = tmp_path / "model.keras"
@@ -53,7 +75,7 @@ def test_a_missing_or_damaged_model_is_reported(keras, tmp_path, content):
     path.unlink()
     if content is not None:
         path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
-    for read in (load_model, read_training_record):
+    for read in (load_model, read_training_record, read_input_shape):
         with pytest.raises(PipelineError, match=r"cannot read the model .*model.keras: .*dvc repro"):
             read(path)
 
