@@ -71,10 +71,15 @@ def near_duplicates(
 
 def read_training(train: Path, validation: Path) -> Split:
     """The training images of the archive: train and validation split together, in the archive's order."""
-    splits = [read_split(path) for path in (train, validation)]
-    order = np.argsort(np.concatenate([split.archive_index for split in splits]))
-    images, labels, index = (np.concatenate(each)[order] for each in zip(*(split[:3] for split in splits), strict=True))
-    return splits[0]._replace(images=images, labels=labels, archive_index=index)
+    first, second = (read_split(path) for path in (train, validation))
+    index = np.concatenate([first.archive_index, second.archive_index])
+    order = np.argsort(index)
+    places = np.split(np.argsort(order), [len(first.labels)])  # of the images of each split
+    images = np.empty((len(index), *first.images.shape[1:]), np.uint8)
+    for split, place in zip((first, second), places, strict=True):
+        images[place] = split.images  # with concatenate, memory would hold all images twice more
+    labels = np.concatenate([first.labels, second.labels])[order]
+    return first._replace(images=images, labels=labels, archive_index=index[order])
 
 
 def require_one_archive(training: Split, test: Split, test_path: Path) -> None:
