@@ -21,7 +21,7 @@ KEYS = {  # that each JSON file must have, by argument name
     "validate": ("expectations", "images", "archive_sha256", "is_cifar10"),
     "drift": ("compared",),
     "train": ("best_epoch", "epochs", "validation_accuracy", "temperature"),
-    "evaluate": ("accuracy", "top3_accuracy", "macro_f1", "calibration_error_without_temperature", "images"),
+    "evaluate": ("accuracy", "macro_f1", "calibration_error_without_temperature", "images"),
     "near_duplicates": ("accuracy", "pairs", "test_images_with_duplicate", "training_pairs"),
     "suspect_labels": ("images", "suspects"),
     "robustness": ("corrupted_accuracy",),

@@ -135,6 +135,20 @@ def test_two_reports_are_the_same_bytes(inputs):
     assert sha256_of(inputs["page"]) == first
 
 
+def test_it_shows_the_top_k_accuracies_that_were_measured_and_the_balanced_accuracy(inputs):
+    def shown(figures):
+        write_json(inputs["evaluate"], figures)
+        report(**inputs)
+        return " ".join(re.search(r"<p>(On 100 test images:.*?)</p>", inputs["page"].read_text(), re.DOTALL)[1].split())
+
+    figures = {name: value for name, value in FIGURES["evaluate"].items() if name != "top3_accuracy"}
+    start = "On 100 test images: accuracy 85.0 % (84.0 to 86.0),"
+    assert shown(figures) == f"{start} macro F1 80.0 %."
+    assert shown(FIGURES["evaluate"]) == f"{start} top-3 accuracy 97.0 %, macro F1 80.0 %."
+    top5 = "top-3 accuracy 97.0 %, top-5 accuracy 99.0 %, macro F1 80.0 %, balanced accuracy 70.0 %."
+    assert shown(FIGURES["evaluate"] | {"top5_accuracy": 0.99, "balanced_accuracy": 0.7}) == f"{start} {top5}"
+
+
 def test_without_suspects_there_is_no_table_of_them(inputs):
     write_csv(inputs["suspect_labels_table"], [], list(TABLES["suspect_labels_table"][0]))
     report(**inputs)
