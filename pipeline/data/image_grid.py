@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TILE = 64  # pixels; a 32-pixel image at twice its size
+ROWS = 40  # of a contact sheet, at most
 GAP = 6  # pixels
 LINE = 15  # pixels; height of a line of text
 FONT_SIZE = 12
@@ -41,17 +42,23 @@ def shortened(name: str) -> str:
 
 
 def draw_contact_sheet(split: Split, columns: int = 10) -> Image.Image:
-    """The first `columns` images of each class, one row per class with its name."""
-    font = ImageFont.load_default(FONT_SIZE)
-    names = [shortened(name) for name in split.class_names]
+    """The first `columns` images of each class, one row per class with its name.
+
+    Of more than `ROWS` classes, that many are shown, evenly spaced, and a first line says so.
+    """
+    font, classes = ImageFont.load_default(FONT_SIZE), len(split.class_names)
+    shown = np.linspace(0, classes - 1, min(classes, ROWS), dtype=int)
+    names = [shortened(name) for name in split.class_names[shown]]
     label_width = 10 + max(int(font.getlength(name)) for name in names)
-    rows = len(names)
-    sheet = Image.new("RGB", (label_width + columns * (TILE + GAP), rows * (TILE + GAP) + GAP), PAPER)
+    above = LINE + GAP if len(shown) < classes else 0  # height of the first line
+    sheet = Image.new("RGB", (label_width + columns * (TILE + GAP), above + len(shown) * (TILE + GAP) + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
-    for row, name in enumerate(names):
-        top = GAP + row * (TILE + GAP)
+    if above:
+        draw.text((GAP, GAP), f"{len(shown)} of {classes:,} classes", INK, font)
+    for row, (label, name) in enumerate(zip(shown, names, strict=True)):
+        top = above + GAP + row * (TILE + GAP)
         draw.text((GAP, top + (TILE - LINE) // 2), name, INK, font)
-        for column, index in enumerate(np.flatnonzero(split.labels == row)[:columns]):
+        for column, index in enumerate(np.flatnonzero(split.labels == label)[:columns]):
             sheet.paste(enlarged(split.images[index], TILE), (label_width + column * (TILE + GAP), top))
     return sheet
 
@@ -59,7 +66,7 @@ def draw_contact_sheet(split: Split, columns: int = 10) -> Image.Image:
 def captioned_grid(
     images: np.ndarray, captions: Sequence[Sequence[str]], colours: Sequence[str], columns: int = 5
 ) -> Image.Image:
-    """RGB images, uint8 (n, 32, 32, 3), in rows of `columns`, with captions (of equally many lines) below them."""
+    """RGB images, uint8 (n, side, side, 3), in rows of `columns`, with captions (of equally many lines) below them."""
     font = ImageFont.load_default(FONT_SIZE)
     lines = max(map(len, captions), default=0)
     width = GAP + max([2 * TILE, *(GAP + int(font.getlength(line)) for caption in captions for line in caption)])
@@ -75,5 +82,5 @@ def captioned_grid(
 
 
 def enlarged(image: np.ndarray, side: int) -> Image.Image:
-    """An image, uint8 (32, 32, 3), RGB, scaled to `side` pixels by bicubic interpolation."""
+    """A square image, uint8 (height, width, 3), RGB, scaled to `side` pixels by bicubic interpolation."""
     return Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)

@@ -3,11 +3,12 @@ import sys
 import warnings
 
 import numpy as np
+import pytest
 from hostile_settings import FILES, hostile_settings
 from PIL import Image
 from projects import ROOT
 
-from pipeline.data.image_grid import GAP, TILE, captioned_grid, draw_contact_sheet, shortened
+from pipeline.data.image_grid import GAP, LINE, TILE, captioned_grid, draw_contact_sheet, shortened
 from pipeline.data.splits import Split
 from pipeline.data.synthetic import CLASS_NAMES
 from pipeline.evaluation.plots import draw_test_plots
@@ -19,6 +20,23 @@ def test_the_contact_sheet_has_a_row_per_class_with_images_of_that_class():
     sheet = np.asarray(draw_contact_sheet(Split(images, labels, labels, np.array(CLASS_NAMES), ""), columns=1))
     middle = sheet[GAP + TILE // 2 :: TILE + GAP, -GAP - TILE // 2, 0]
     assert middle.tolist() == (labels * 20).tolist()
+
+
+@pytest.mark.parametrize(("classes", "rows"), [(2, 2), (40, 40), (120, 40), (1000, 40)])
+def test_a_contact_sheet_has_at_most_40_rows_of_evenly_spaced_classes(classes, rows):
+    labels = np.arange(1, classes, dtype=np.uint16)  # class 0 has no image
+    images = np.broadcast_to((labels % 251).astype(np.uint8)[:, None, None, None], (classes - 1, 48, 48, 3))
+    names = np.array([f"class {number}" for number in range(classes)])
+    sheet = np.asarray(draw_contact_sheet(Split(images, labels, labels, names, ""), columns=2))
+    above = LINE + GAP if classes > rows else 0
+    first, second = (
+        sheet[above + GAP + TILE // 2 :: TILE + GAP, -x, 0] for x in (2 * (TILE + GAP) - 9, TILE // 2 + GAP)
+    )
+    shown = np.linspace(0, classes - 1, rows).astype(int)
+    assert first.tolist() == [255, *(shown[1:] % 251)]
+    assert set(second.tolist()) == {255}  # each class has one image
+    assert sheet.shape[0] == above + rows * (TILE + GAP) + GAP < 3000
+    assert (sheet[: LINE + GAP, :40] < 128).any() == bool(above)
 
 
 def test_each_image_has_its_caption_below_it_in_its_colour():
