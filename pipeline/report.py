@@ -11,6 +11,8 @@ from pipeline.common.files import Json, atomic_outputs, read_csv, read_json, rem
 from pipeline.common.params import read_params, run_stage
 from pipeline.data.cifar10 import data_name
 from pipeline.data.splits import require_validated
+from pipeline.evaluation.plots import NUMBERED
+from pipeline.evaluation.predictions import confused_pairs
 from pipeline.evidence.learning_curves import draw_curves
 from pipeline.html.page import render
 from pipeline.models.saving import read_input_shape
@@ -29,12 +31,14 @@ KEYS = {  # that each JSON file must have, by argument name
 COLUMNS = {  # that each CSV file must have
     "curves": ("epoch", "accuracy", "loss", "validation_accuracy", "validation_loss"),
     "per_class": ("class_name", "precision", "recall", "f1", "images"),
+    "predictions": ("actual", "predicted"),
     "near_duplicates_table": ("test_index", "train_index", "score"),
     "training_duplicates_table": ("train_index", "other_train_index", "score"),
     "suspect_labels_table": ("archive_index", "label", "suggested", "source"),
     "slices_table": ("slice", "accuracy", "images"),
     "robustness_table": ("corruption", "strength", "accuracy"),
 }
+PAIRS = 20  # of confused classes
 PNG_NAMES = (
     *("contact_sheet", "near_duplicates_sheet", "suspect_labels_sheet", "confusion_matrix", "reliability"),
     *("mistakes", "slices_plot", "robustness_plot", "corruptions"),
@@ -97,6 +101,8 @@ def describe(name: str, side: int, versions: dict[str, str], evidence: Json) -> 
         evidence: from `read_evidence`.
     """
     rows, columns = corruption_table(evidence["robustness_table"])
+    many_classes = len(evidence["per_class"]) > NUMBERED  # the confusion matrix has no numbers
+    pairs = confused_pairs(evidence["predictions"], PAIRS) if many_classes else []
     return render(
         "report",
         name=name,
@@ -108,6 +114,8 @@ def describe(name: str, side: int, versions: dict[str, str], evidence: Json) -> 
         class_metrics=[
             row | {name: percent(row, name) for name in ("precision", "recall", "f1")} for row in evidence["per_class"]
         ],
+        many_classes=many_classes,
+        pairs=[row | {"share": percent(row, "share")} for row in pairs],
         corruptions_by_severity=rows,
         corruption_columns=columns,
         **evidence,

@@ -41,6 +41,7 @@ TABLES = {
         for epoch in (1, 2)
     ],
     "per_class": [{"class_name": "<cat>", "precision": 0.5, "recall": 0.25, "f1": 0.75, "images": 10}],
+    "predictions": [{"archive_index": 7, "actual": "<cat>", "predicted": "dog", "probability": 0.5}],
     "near_duplicates_table": [{"test_index": 1, "train_index": 2, "score": 0.9}],
     "training_duplicates_table": [{"train_index": 1, "other_train_index": 2, "score": 0.9}],
     "suspect_labels_table": [{"archive_index": 7, "label": "cat", "suggested": "dog", "source": "validation"}],
@@ -149,6 +150,26 @@ def test_it_shows_the_top_k_accuracies_that_were_measured_and_the_balanced_accur
     assert shown(FIGURES["evaluate"] | {"top5_accuracy": 0.99, "balanced_accuracy": 0.7}) == f"{start} {top5}"
 
 
+@pytest.mark.parametrize(("classes", "many"), [(25, False), (26, True), (1000, True)])
+def test_for_many_classes_it_shows_the_most_confused_pairs_and_tables_that_scroll(inputs, classes, many):
+    names = [f"class {number:04}" for number in range(classes)]
+    rows = [TABLES["per_class"][0] | {"class_name": name} for name in names]
+    write_csv(inputs["per_class"], rows)
+    predictions = [{"actual": names[i], "predicted": names[j]} for i, j in ((1, 2), (1, 2), (1, 1), (1, 3), (4, 4))]
+    write_csv(inputs["predictions"], predictions)
+    report(**inputs)
+    text = inputs["page"].read_text()
+    cells = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr>.*?</tr>", text)]
+    assert sum(row[1:] == ["50.0 %", "25.0 %", "75.0 %", "10"] for row in cells) == classes
+    assert [row for row in cells if row[:1] == ["class 0001"]][1:] == [
+        ["class 0001", "class 0002", "2", "50.0 %"],
+        ["class 0001", "class 0003", "1", "25.0 %"],
+    ] * many
+    assert text.count("max-height: 600px") == (classes > 40)
+    assert (f"{classes:,}, listed in the section Test metrics" in text) == many
+    assert len(text) < 300_000
+
+
 def test_without_suspects_there_is_no_table_of_them(inputs):
     write_csv(inputs["suspect_labels_table"], [], list(TABLES["suspect_labels_table"][0]))
     report(**inputs)
@@ -216,6 +237,7 @@ SWAPPED = [
     ("curves", "per_class", "no columns epoch, accuracy, loss, validation_accuracy, validation_loss"),
     ("slices_table", "robustness_table", "no columns slice, images"),
     ("suspect_labels_table", "slices_table", "no columns archive_index, label, suggested, source"),
+    ("predictions", "suspect_labels_table", "no columns actual, predicted"),
     ("train", "evaluate", "no keys best_epoch, epochs, validation_accuracy, temperature"),
     ("near_duplicates", "robustness", "no keys pairs, test_images_with_duplicate, training_pairs"),
     ("drift", "suspect_labels", "no keys compared"),

@@ -1,11 +1,13 @@
 """The table of predictions that evaluate writes, as other stages read it."""
 
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.common.errors import PipelineError
-from pipeline.common.files import read_csv
+from pipeline.common.files import Json, read_csv
 from pipeline.data.splits import Split
 
 REMEDY = "`dvc repro evaluate` writes it again."
@@ -29,3 +31,19 @@ def read_is_correct(predictions: Path, split: Split) -> np.ndarray:
                 f"({label}) in that row. {REMEDY}"
             )
     return np.array([actual == predicted for _, actual, predicted in rows], bool)
+
+
+def confused_pairs(rows: Iterable[Mapping[str, str]], count: int) -> list[Json]:
+    """The `count` most frequent pairs of an actual class and another predicted class, from rows of the table.
+
+    Keys: actual, predicted, images, share (of the images of the actual class, 0 to 1).
+    """
+    classes = [(row["actual"], row["predicted"]) for row in rows]
+    images = Counter(actual for actual, _ in classes)
+    found = Counter(pair for pair in classes if pair[0] != pair[1])
+    pairs = [(number, number / images[pair[0]], pair) for pair, number in found.items()]
+    pairs.sort(key=lambda pair: (-pair[0], -pair[1], pair[2]))
+    return [
+        {"actual": actual, "predicted": predicted, "images": number, "share": share}
+        for number, share, (actual, predicted) in pairs[:count]
+    ]

@@ -5,7 +5,7 @@ from pipeline.common.errors import PipelineError
 from pipeline.common.files import read_csv, write_csv
 from pipeline.data.splits import read_split
 from pipeline.evaluate import prediction_rows
-from pipeline.evaluation.predictions import read_is_correct
+from pipeline.evaluation.predictions import confused_pairs, read_is_correct
 
 
 @pytest.fixture
@@ -42,3 +42,15 @@ def test_predictions_of_other_images_are_refused(split, predictions, change, mes
     write_csv(predictions, rows)
     with pytest.raises(PipelineError, match=f"{message}.*dvc repro evaluate"):
         read_is_correct(predictions, split)
+
+
+def test_the_most_frequent_pair_is_first_and_of_equally_frequent_ones_that_of_the_smaller_class():
+    pairs = ["ab", "ab", "ba", "aa", "aa", "aa", "cd", "cd", "cc", "da", "dd", "ac"]
+    rows = [{"actual": actual, "predicted": predicted} for actual, predicted in pairs]
+    assert confused_pairs(rows, 4) == [
+        {"actual": "c", "predicted": "d", "images": 2, "share": 2 / 3},
+        {"actual": "a", "predicted": "b", "images": 2, "share": 1 / 3},
+        {"actual": "b", "predicted": "a", "images": 1, "share": 1.0},
+        {"actual": "d", "predicted": "a", "images": 1, "share": 0.5},
+    ]
+    assert confused_pairs(rows[3:6], 4) == []
