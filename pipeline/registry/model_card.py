@@ -5,16 +5,17 @@ import re
 from pipeline.common.files import Json
 
 CONFUSION_MATRIX, PREDICTIONS = "pictures/confusion_matrix.png", "pictures/predictions.png"
+SHOWN = 30  # classes; of more, the half of these with the highest F1 and the half with the lowest
 
 
 def model_card(name: str, facts: Json, classes: list[dict[str, str]]) -> str:
     """A page in Markdown, from the bundle's name, the facts as for `write_bundle` and the rows of per_class.csv."""
     lineage, data, int8 = facts["lineage"], escaped(facts["data"]), facts["int8"]
-    class_names = [escaped(row["class_name"]) for row in classes]
+    count = f"{len(classes):,} classes"
     test = f"{data}, test split ({facts['metrics']['test_images']:,.0f} images)"
     return f"""# {name}
 
-Network {escaped(facts["model"])} classifies 32 x 32 RGB images into {len(class_names)} classes: {", ".join(class_names)}.
+Network {escaped(facts["model"])} classifies 32 x 32 RGB images into {count}{class_list(classes)}.
 
 Use it to sort small images of such objects, or as a starting point for your own network. Do not use it for decisions
 about people or safety.
@@ -27,11 +28,11 @@ Trained and evaluated on **{data}** (archive SHA-256 `{lineage["archive_sha256"]
 
 ![Images by actual and predicted class: {test}]({CONFUSION_MATRIX})
 
-Metrics per class on {test}:
+Metrics per class on {test}{selection(classes)}:
 
 | class | precision | recall | F1 |
 |---|---|---|---|
-{class_rows(classes)}
+{class_rows(selected(classes))}
 
 ![Images with their predicted class: {data}, test split]({PREDICTIONS})
 
@@ -48,7 +49,7 @@ int8 copy, on {data}, validation split: {"in" if int8["kept"] else "not in"} thi
 ## Use
 
 Input `image`: uint8 [batch, 32, 32, 3], RGB, 0 to 255, any batch size.
-Output `probabilities`: float32 [batch, {len(class_names)}].
+Output `probabilities`: float32 [batch, {len(classes)}].
 
 ```python
 import numpy as np, onnxruntime
@@ -62,7 +63,7 @@ middle and resize it to 32 x 32 by averaging; `python -m pipeline.predict` of th
 
 ## Limits
 
-The model always predicts one of these {len(class_names)} classes, also for images that show none of them. It was
+The model always predicts one of these {count}, also for images that show none of them. It was
 trained on small images of one object each; its metrics are valid for images like those of {data}.
 
 Lineage: git commit {escaped(lineage["git_commit"] or "unknown")}, MLflow run {escaped(lineage["mlflow_run_id"])},
@@ -83,6 +84,22 @@ def metric_rows(metrics: dict[str, float], data: str, test: str) -> str:
 | expected calibration error | {test} | {metrics["test_calibration_error"]:.3f} |
 | accuracy, by which the model was chosen | {data}, validation split | {metrics["validation_accuracy"]:.4f} |
 | largest difference of a probability from the Keras model | {test} | {metrics["parity_max_abs_difference"]:.1e} |"""
+
+
+def class_list(classes: list[dict[str, str]]) -> str:
+    return f": {', '.join(escaped(row['class_name']) for row in classes)}" if len(classes) <= SHOWN else " (labels.txt)"
+
+
+def selected(classes: list[dict[str, str]]) -> list[dict[str, str]]:
+    """All classes, or the `SHOWN` with the highest and lowest F1, the highest first."""
+    ranked = sorted(classes, key=lambda row: -float(row["f1"]))
+    return classes if len(classes) <= SHOWN else ranked[: SHOWN // 2] + ranked[-SHOWN // 2 :]
+
+
+def selection(classes: list[dict[str, str]]) -> str:
+    """Which classes are shown, unless all are."""
+    text = f", the {SHOWN // 2} classes with the highest F1 and the {SHOWN // 2} with the lowest"
+    return f"{text} (all: per_class.csv in the MLflow run)" if len(classes) > SHOWN else ""
 
 
 def class_rows(classes: list[dict[str, str]]) -> str:

@@ -91,6 +91,25 @@ def test_the_model_card_contains_the_metrics_and_its_code_runs(bundle):
     assert done.stdout == "(1, 3)\n"
 
 
+@pytest.mark.parametrize("classes", [30, 31, 1000])
+def test_the_model_card_of_many_classes_contains_the_best_and_the_worst(tmp_path, version, classes):
+    rows = [
+        {"class_name": f"class {i}", "precision": 0.5, "recall": 0.25, "f1": i * 7 % classes / classes, "images": 10}
+        for i in range(classes)
+    ]
+    write_csv(version / "per_class.csv", rows)
+    bundle = write_bundle(tmp_path / "dist/v1", version, VERSION_FACTS)
+    card = (bundle / "README.md").read_text()
+    shown = re.findall(r"^\| (class \d+) \| 0.500 \|", card, re.MULTILINE)
+    by_f1 = [row["class_name"] for row in sorted(rows, key=lambda row: -row["f1"])]
+    few = classes == 30
+    assert shown == ([row["class_name"] for row in rows] if few else by_f1[:15] + by_f1[-15:])
+    assert ("15 classes with the highest F1 and the 15 with the lowest (all: per_class.csv in" in card) == (not few)
+    assert (f"into {classes:,} classes{': class 0, class 1, ' if few else ' (labels.txt).'}") in card
+    assert (bundle / "labels.txt").read_text() == "".join(f"class {i}\n" for i in range(classes))
+    assert len(card) < 6000
+
+
 ODD_NAMES = ["<script>alert(1)</script>", "a|b", "*c* _d_ `e` $x$", "[l](http://e.example)", "www.example.com", "é 猫"]
 
 
