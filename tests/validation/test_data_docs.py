@@ -1,3 +1,4 @@
+import contextlib
 import re
 import shutil
 import subprocess
@@ -26,6 +27,20 @@ def test_every_expectation_has_a_statement_and_what_was_observed(splits, tmp_pat
     assert len(cells) == 24
     assert all(cells)
     assert "none; `make reference` writes one" in page
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [(10, "label one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9<"), (1000, "label one of 0, 1, 2, …, 999<")],
+)
+def test_of_many_classes_the_expected_labels_are_cut(splits, tmp_path, classes, expected):
+    def add_names(names):
+        return np.array([*names, *(f"class {number}" for number in range(len(names), classes))])
+
+    change_all(splits, class_names=add_names)
+    with contextlib.suppress(PipelineError):  # classes are missing
+        run_validate(splits, tmp_path)
+    assert expected in (tmp_path / "docs/index.html").read_text()
 
 
 def test_it_loads_nothing_from_the_network_and_its_links_lead_to_files(splits, tmp_path):
