@@ -32,7 +32,7 @@ def main(
     network = NETWORKS["measured"] = VARIANTS[variant]
     training, validation = read_split(train_split), read_split(validation_split)
     test = read_split(test_split) if test_split else None
-    evaluated, curve, pauses = network.build(len(training.class_names)), [], 0.0
+    evaluated, curve, pauses = network.build(len(training.class_names), training.side), [], 0.0
     precision = devices.precision().removeprefix("mixed_")
     before = {name: matmul_peak(name) for name in {"float32", precision}}
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pipeline.data.cifar10 import CHANNELS, SIDE
+from pipeline.data.cifar10 import CHANNELS
 from pipeline.models import networks
 from pipeline.models.networks import NETWORKS, Network
 
@@ -21,6 +21,7 @@ AUGMENTATION = FAST.augmentation
 
 def fast_variant(
     classes: int,
+    side: int,
     activation: str = "relu",
     first_pool: str = "AveragePooling2D",
     last_pool: str = "GlobalAveragePooling2D",
@@ -53,7 +54,7 @@ def fast_variant(
         y = convolution(x, x.shape[-1])
         return layers.Add()([x, y]) if residual else y
 
-    image = layers.Input((SIDE, SIDE, CHANNELS), dtype="uint8", name="image")
+    image = layers.Input((side, side, CHANNELS), dtype="uint8", name="image")
     x = layers.Rescaling(1 / 64, offset=-1.9)(image)
     x = convolution(x, 32, *stem)
     x = convolution(x, 64, pool=first_pool)
@@ -67,12 +68,12 @@ def fast_variant(
     return model if initializer else networks.with_dirac_init(model)
 
 
-def in_float32(classes: int) -> "keras.Model":
+def in_float32(classes: int, side: int) -> "keras.Model":
     """`fast` computed in float32, also on devices that support bfloat16."""
     import keras
 
     keras.config.set_dtype_policy("float32")
-    return networks.fast(classes)
+    return networks.fast(classes, side)
 
 
 def one_cycle(name: str, **settings: float) -> Callable[[float, int], "keras.Optimizer"]:
@@ -102,7 +103,7 @@ def constant_muon(learning_rate: float, steps: int) -> "keras.Optimizer":
     return Muon(learning_rate, weight_decay=0.1)
 
 
-def _built(build: Callable[[int], "keras.Model"]) -> Network:
+def _built(build: Callable[[int, int], "keras.Model"]) -> Network:
     return FAST._replace(build=build)
 
 

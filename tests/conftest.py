@@ -60,7 +60,7 @@ def trained_model(splits, tmp_path, monkeypatch):
     epochs = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.5}]
     data = data_tags(read_json(splits["verdict"], ""))
     record = TrainingRecord(figures, data, {"download.name": "generated", "train.model": "basic"}, epochs)
-    save_model(NETWORKS["basic"].build(10), tmp_path / "model.keras", record)
+    save_model(NETWORKS["basic"].build(10, 32), tmp_path / "model.keras", record)
     return tmp_path / "model.keras"
 
 

@@ -60,7 +60,7 @@ def model_file(tmp_path_factory):
     start_keras()
     epochs = [{name: float(value) for name, value in row.items()} for row in TABLES["curves"]]
     record = TrainingRecord(FIGURES["train"], DATA, {"download.name": "CIFAR-10", "train.epochs": 2}, epochs)
-    save_model(NETWORKS["basic"].build(3), path, record)
+    save_model(NETWORKS["basic"].build(3, 32), path, record)
     return path
 
 

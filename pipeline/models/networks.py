@@ -1,31 +1,39 @@
 """The networks and their training settings. To add one, write a function and an entry in `NETWORKS`.
 
-Input of a network: uint8 (n, 32, 32, 3), RGB, 0 to 255; scaling is its first layer. Output:
-float32 (n, classes), probabilities. docs/training.md measures the effect of each ingredient.
+Input of a network: uint8 (n, side, side, 3), RGB, 0 to 255, side 16 to 128; scaling is its first layer. Output:
+float32 (n, classes), probabilities. Shapes in comments are those of side 32. docs/training.md measures the effect of
+each ingredient.
 """
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.data.cifar10 import CHANNELS, SIDE
+from pipeline.data.cifar10 import CHANNELS
 
 if TYPE_CHECKING:
     import keras
 
 
 class Augmentation(NamedTuple):
-    """Random changes to training images and labels; the default is none."""
+    """Random changes to training images and labels; the default is none.
+
+    Pixels are those of a picture of 32 x 32 pixels; `scaled_to` gives the same share of another side.
+    """
 
     flip: bool = False  # horizontally: a random half of the images in odd epochs, the other half in even epochs
     shift: int = 0  # pixels; upper limit, in both directions of both axes
     cutout: int = 0  # pixels; side of a square that is filled with grey
     smoothing: float = 0.0  # label smoothing: share of a label that is spread evenly over all classes
 
+    def scaled_to(self, side: int) -> "Augmentation":
+        """The same augmentation, its lengths in pixels of images with this side."""
+        return self._replace(shift=round(self.shift * side / 32), cutout=round(self.cutout * side / 32))
+
 
 class Network(NamedTuple):
     """How to build a network, and its training settings, which params.yaml can replace."""
 
-    build: Callable[[int], "keras.Model"]  # argument: number of classes
+    build: Callable[[int, int], "keras.Model"]  # arguments: number of classes, height and width of the images
     optimizer: Callable[[float, int], "keras.Optimizer"]  # arguments: learning rate, number of steps
     epochs: int
     batch_size: int
@@ -33,22 +41,23 @@ class Network(NamedTuple):
     augmentation: Augmentation = Augmentation()
 
 
-def basic(classes: int) -> "keras.Model":
-    """The convolutional network of TensorFlow's CIFAR-10 tutorial: 122,570 weights for 10 classes.
+def basic(classes: int, side: int) -> "keras.Model":
+    """The convolutional network of TensorFlow's CIFAR-10 tutorial: 122,570 weights for 10 classes, side 32.
 
     Source: https://www.tensorflow.org/tutorials/images/cnn
     """
     from keras import Sequential, layers
 
+    padding = "valid" if side > 17 else "same"  # of the third convolution, whose input has 2 x 2 pixels at side 16
     return Sequential(
         [
-            layers.Input((SIDE, SIDE, CHANNELS), dtype="uint8", name="image"),
+            layers.Input((side, side, CHANNELS), dtype="uint8", name="image"),
             layers.Rescaling(1 / 255),  # (n, 32, 32, 3), 0 to 1
             layers.Conv2D(32, 3, activation="relu"),  # (n, 30, 30, 32)
             layers.MaxPooling2D(2),  # (n, 15, 15, 32)
             layers.Conv2D(64, 3, activation="relu"),  # (n, 13, 13, 64)
             layers.MaxPooling2D(2),  # (n, 6, 6, 64)
-            layers.Conv2D(64, 3, activation="relu"),  # (n, 4, 4, 64)
+            layers.Conv2D(64, 3, padding=padding, activation="relu"),  # (n, 4, 4, 64)
             layers.Flatten(),  # (n, 1024)
             layers.Dense(64, activation="relu"),
             layers.Dense(classes, activation="softmax", dtype="float32", name="probabilities"),
@@ -57,12 +66,12 @@ def basic(classes: int) -> "keras.Model":
     )
 
 
-def fast(classes: int) -> "keras.Model":
+def fast(classes: int, side: int) -> "keras.Model":
     """Five convolutions at half the image resolution and below: 540,448 weights for 10 classes."""
     import keras
     from keras import layers
 
-    image = layers.Input((SIDE, SIDE, CHANNELS), dtype="uint8", name="image")
+    image = layers.Input((side, side, CHANNELS), dtype="uint8", name="image")
     x = layers.Rescaling(1 / 64, offset=-1.9)(image)  # about mean 0, deviation 1
     x = _convolution(x, 32, size=4, strides=2)  # (n, 16, 16, 32)
     x = _convolution(x, 64, pool=layers.AveragePooling2D)  # (n, 8, 8, 64)
@@ -73,7 +82,7 @@ def fast(classes: int) -> "keras.Model":
     return with_dirac_init(keras.Model(image, _probabilities(x, classes), name="fast"))
 
 
-def accurate(classes: int) -> "keras.Model":
+def accurate(classes: int, side: int) -> "keras.Model":
     """David Page's ResNet-9, but narrower and one block deeper: 4,365,888 weights for 10 classes.
 
     Source: https://myrtle.ai/learn/how-to-train-your-resnet
@@ -81,7 +90,7 @@ def accurate(classes: int) -> "keras.Model":
     import keras
     from keras import layers
 
-    image = layers.Input((SIDE, SIDE, CHANNELS), dtype="uint8", name="image")
+    image = layers.Input((side, side, CHANNELS), dtype="uint8", name="image")
     x = layers.Rescaling(1 / 64, offset=-1.9)(image)  # about mean 0, deviation 1
     x = _convolution(x, 48)  # (n, 32, 32, 48)
     x = _residual(_convolution(x, 96, pool=layers.MaxPooling2D))  # (n, 16, 16, 96)

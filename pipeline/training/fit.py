@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from pipeline.common.errors import PipelineError
 from pipeline.data.splits import Split
-from pipeline.models.networks import NETWORKS, Network
+from pipeline.models.networks import NETWORKS
 from pipeline.training import devices
 from pipeline.training.batch_norm import with_fused_normalization
 from pipeline.training.checkpoint import Checkpoint
@@ -42,14 +43,15 @@ def fit(
     Raises:
         PipelineError: the loss became infinite or NaN; a batch is larger than the data or the memory.
     """
-    network, classes, schedule = NETWORKS[params.model], len(training.class_names), schedule_of(params)
+    network, schedule = NETWORKS[params.model], schedule_of(params)
+    build = partial(network.build, len(training.class_names), training.side)
     epochs, size = schedule.epochs, schedule.batch_size
     if size > len(training.labels):
         raise PipelineError(
             f"a batch is {size} images, but there are only {len(training.labels)} training images. {SMALLER_BATCHES}"
         )
     steps = steps_per_epoch(len(training.labels), size)
-    model = compiled(network, schedule, params.seed, classes, steps)
+    model = compiled(build, network.optimizer, schedule, params.seed, steps)
     if checkpoint:
         set_state(model, checkpoint.state)
     monitor = TrainingMonitor(checkpoint or Checkpoint([], 0.0, [], []), end_epoch)
@@ -67,7 +69,7 @@ def fit(
     except tf.errors.ResourceExhaustedError:
         raise PipelineError(f"a batch of {size} images does not fit into memory. {SMALLER_BATCHES}") from None
     seconds = monitor.seconds()
-    return best_model(network, classes, monitor.best), monitor.rows, seconds
+    return best_model(build, monitor.best), monitor.rows, seconds
 
 
 class TrainingMonitor(keras.callbacks.Callback):
@@ -115,7 +117,13 @@ def best_row(rows: list[dict[str, float]]) -> dict[str, float]:
     return max(rows, key=lambda row: row["validation_accuracy"])
 
 
-def compiled(network: Network, schedule: Schedule, seed: int, classes: int, steps: int) -> keras.Model:
+def compiled(
+    build: Callable[[], keras.Model],
+    optimizer_of: Callable[[float, int], keras.Optimizer],
+    schedule: Schedule,
+    seed: int,
+    steps: int,
+) -> keras.Model:
     """A new network with its optimizer, seeded and ready for a deterministic fit with `steps` steps per epoch."""
     keras.utils.clear_session()  # layer names count from 1 again, so equal trainings give equal files
     keras.utils.set_random_seed(seed)
@@ -124,8 +132,8 @@ def compiled(network: Network, schedule: Schedule, seed: int, classes: int, step
     strategy = devices.strategy()
     is_single = strategy.num_replicas_in_sync == 1
     with strategy.scope():
-        model = with_fused_normalization(network.build(classes))
-        optimizer = network.optimizer(schedule.learning_rate, schedule.epochs * steps)
+        model = with_fused_normalization(build())
+        optimizer = optimizer_of(schedule.learning_rate, schedule.epochs * steps)
         optimizer.build(model.trainable_variables)
         model.compile(
             optimizer=optimizer,
@@ -160,11 +168,11 @@ def set_state(model: keras.Model, values: list[np.ndarray]) -> None:
         variable.assign(value)
 
 
-def best_model(network: Network, classes: int, weights: list[np.ndarray]) -> keras.Model:
+def best_model(build: Callable[[], keras.Model], weights: list[np.ndarray]) -> keras.Model:
     """The network with these weights in float32, without an optimizer."""
     keras.utils.clear_session()
     keras.config.set_dtype_policy("float32")
-    model = network.build(classes)
+    model = build()
     model.set_weights(weights)
     return model
 

@@ -21,7 +21,8 @@ def steps_per_epoch(images: int, size: int) -> int:
 
 
 def training_batches(split: Split, size: int, augmentation: Augmentation, seed: int, epochs: range) -> tf.data.Dataset:
-    """All batches of these epochs: uint8 (size, 32, 32, 3), float32 (size, classes)."""
+    """All batches of these epochs: uint8 (size, side, side, 3), float32 (size, classes)."""
+    augmentation = augmentation.scaled_to(split.side)
     images, labels = tf.constant(split.images), tf.constant(split.labels)
     count = len(split.labels)
     steps = steps_per_epoch(count, size)
@@ -44,7 +45,7 @@ def training_batches(split: Split, size: int, augmentation: Augmentation, seed: 
 
 
 def validation_batches(split: Split) -> tf.data.Dataset:
-    """All images in the order of the split: uint8 (n, 32, 32, 3), float32 (n, classes)."""
+    """All images in the order of the split: uint8 (n, side, side, 3), float32 (n, classes)."""
     data = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).batch(EVALUATION_BATCH)
     return _prefetched(data.map(lambda images, labels: (images, targets(labels, len(split.class_names), 0.0))))
 

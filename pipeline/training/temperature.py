@@ -28,7 +28,7 @@ def calibrate(model: "keras.Model", validation: Split) -> float:
 
 
 def predict_logits(model: "keras.Model", images: np.ndarray) -> np.ndarray:
-    """Input of the last layer's softmax, float64 (n, classes), for uint8 images (n, 32, 32, 3), RGB."""
+    """Input of the last layer's softmax, float64 (n, classes), for uint8 images (n, side, side, 3), RGB."""
     import keras
 
     last = model.layers[-1]

@@ -44,7 +44,7 @@ def test_a_command_that_fails_is_reported_with_its_output(tmp_path):
 def test_the_textbook_script_runs_on_any_archive(archive):
     printed = measure([sys.executable, "-m", "benchmarks.brief", str(archive), "1"], ROOT).output
     figures = json.loads(printed.splitlines()[-1])
-    assert figures["training_flops"] == training_flops(start_keras() and NETWORKS["basic"].build(10))
+    assert figures["training_flops"] == training_flops(start_keras() and NETWORKS["basic"].build(10, 32))
     assert figures["curve"][0]["accuracy"] == figures["accuracy"]
 
 
@@ -179,7 +179,7 @@ def test_the_plot_is_drawn(tmp_path):
 
 def test_the_default_variant_of_fast_is_fast():
     start_keras()
-    ours, theirs = NETWORKS["fast"].build(10), fast_variant(10)
+    ours, theirs = NETWORKS["fast"].build(10, 32), fast_variant(10, 32)
     assert [weight.shape for weight in ours.weights] == [weight.shape for weight in theirs.weights]
     theirs.set_weights(ours.get_weights())
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
@@ -197,7 +197,7 @@ def float32_after():
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_variant_can_be_built_and_differs_from_fast(name):
     assert described(VARIANTS[name]) != described(NETWORKS["fast"]) or name in ("float32 only", *OVERRIDES)
-    assert VARIANTS[name].build(10).output.shape == (None, 10)
+    assert VARIANTS[name].build(10, 32).output.shape == (None, 10)
 
 
 def described(network):
@@ -205,7 +205,7 @@ def described(network):
     keras = start_keras()
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)
-    model, optimizer = network.build(10), network.optimizer(0.1, 100)
+    model, optimizer = network.build(10, 32), network.optimizer(0.1, 100)
     rates = optimizer._learning_rate
     schedule = [float(rates(step)) for step in (0, 50)] if callable(rates) else [float(rates)]
     weights = [weight.tobytes() for weight in model.get_weights()]
@@ -284,7 +284,7 @@ def test_an_unknown_section_and_a_wrong_number_of_seeds_are_refused(arguments):
 
 def test_the_engines_give_equal_probabilities_and_each_can_be_started_alone(tmp_path):
     start_keras()
-    network = NETWORKS["basic"].build(3)
+    network = NETWORKS["basic"].build(3, 32)
     network.save(tmp_path / "model.keras")
     (tmp_path / "model.onnx").write_bytes(to_onnx(network, 14, ["a", "b", "c"], {}).SerializeToString())
     quantize(tmp_path / "model.onnx", tmp_path / "int8.onnx", engines.images(64))

@@ -10,10 +10,11 @@ def keras():
     return start_keras()
 
 
+@pytest.mark.parametrize("side", [16, 17, 18, 32, 48, 64, 128])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_takes_uint8_images_and_returns_probabilities(keras, name):
-    model = NETWORKS[name].build(7)
-    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+def test_a_network_takes_uint8_images_of_its_side_and_returns_probabilities(keras, name, side):
+    model = NETWORKS[name].build(7, side)
+    images = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)
     probabilities = model.predict(images, verbose=0)
     assert (model.name, model.inputs[0].dtype, model.inputs[0].name) == (name, "uint8", "image")
     assert (probabilities.shape, probabilities.dtype) == ((3, 7), np.float32)
@@ -21,15 +22,29 @@ def test_a_network_takes_uint8_images_and_returns_probabilities(keras, name):
 
 
 def test_basic_is_the_network_of_the_tutorial(keras):
-    model = NETWORKS["basic"].build(10)
+    model = NETWORKS["basic"].build(10, 32)
     assert model.count_params() == 122_570
     kinds = "InputLayer Rescaling Conv2D MaxPooling2D Conv2D MaxPooling2D Conv2D Flatten Dense Dense"
     assert [type(layer).__name__ for layer in model._layers] == kinds.split()
     assert [layer.filters for layer in model.layers if type(layer).__name__ == "Conv2D"] == [32, 64, 64]
 
 
+@pytest.mark.parametrize(("side", "padding"), [(17, "same"), (18, "valid")])
+def test_basic_pads_its_last_map_only_where_it_is_too_small(keras, side, padding):
+    paddings = [layer.padding for layer in NETWORKS["basic"].build(10, side).layers if hasattr(layer, "kernel_size")]
+    assert paddings == ["valid", "valid", padding]
+
+
+@pytest.mark.parametrize(
+    ("side", "shift", "cutout"), [(16, 2, 6), (32, 4, 12), (48, 6, 18), (50, 6, 19), (128, 16, 48)]
+)
+def test_shift_and_cutout_are_the_same_share_of_every_side(side, shift, cutout):
+    augmentation = NETWORKS["accurate"].augmentation
+    assert augmentation.scaled_to(side) == augmentation._replace(shift=shift, cutout=cutout)
+
+
 def test_pixels_are_scaled_to_0_to_1_inside_the_model(keras):
-    model = NETWORKS["basic"].build(10)
+    model = NETWORKS["basic"].build(10, 32)
     scaled = keras.Model(model.inputs, model.layers[0].output).predict(
         np.full((1, 32, 32, 3), 255, np.uint8), verbose=0
     )
@@ -38,7 +53,7 @@ def test_pixels_are_scaled_to_0_to_1_inside_the_model(keras):
 
 @pytest.mark.parametrize(("name", "weights"), [("fast", 540_448), ("accurate", 4_365_888)])
 def test_a_network_has_the_weights_that_its_docstring_says(keras, name, weights):
-    assert NETWORKS[name].build(10).count_params() == weights
+    assert NETWORKS[name].build(10, 32).count_params() == weights
     assert f"{weights:,} weights for 10 classes" in NETWORKS[name].build.__doc__
 
 
@@ -46,7 +61,7 @@ def test_a_network_has_the_weights_that_its_docstring_says(keras, name, weights)
 def test_3x3_convolutions_start_as_copies_of_their_input(keras, name):
     kernels = [
         layer.kernel.numpy()
-        for layer in NETWORKS[name].build(10).layers
+        for layer in NETWORKS[name].build(10, 32).layers
         if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == (3, 3)
     ]
     assert len(kernels) >= 4

@@ -30,7 +30,7 @@ def test_equal_models_give_equal_files_that_load(keras, tmp_path):
     for name in ("a.keras", "b.keras"):
         keras.utils.clear_session()
         keras.utils.set_random_seed(3)
-        model = NETWORKS["basic"].build(10)
+        model = NETWORKS["basic"].build(10, 32)
         save_model(model, tmp_path / name, RECORD)
     assert (tmp_path / "a.keras").read_bytes() == (tmp_path / "b.keras").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.keras", "b.keras"]
@@ -40,7 +40,7 @@ def test_equal_models_give_equal_files_that_load(keras, tmp_path):
 
 def test_the_training_record_is_read_as_it_was_saved(keras, tmp_path):
     path = tmp_path / "m.keras"
-    save_model(NETWORKS["basic"].build(3), path, RECORD)
+    save_model(NETWORKS["basic"].build(3, 32), path, RECORD)
     assert read_training_record(path) == RECORD
     load_model(path)  # Keras ignores it
 
@@ -70,7 +70,7 @@ def test_a_model_without_an_input_layer_is_refused(tmp_path, config):
 @pytest.mark.parametrize("content", [None, b"", b"no zip", "half"])
 def test_a_missing_or_damaged_model_is_reported(keras, tmp_path, content):
     path = tmp_path / "model.keras"
-    save_model(NETWORKS["basic"].build(3), path, RECORD)
+    save_model(NETWORKS["basic"].build(3, 32), path, RECORD)
     whole = path.read_bytes()
     path.unlink()
     if content is not None:

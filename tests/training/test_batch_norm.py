@@ -23,7 +23,7 @@ def test_it_normalizes_and_updates_statistics_as_keras_does(settings):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_faster_copy_predicts_the_same(name):
-    model = NETWORKS[name].build(10)
+    model = NETWORKS[name].build(10, 32)
     faster = with_fused_normalization(model)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     np.testing.assert_array_equal(model.predict(images, verbose=0), faster.predict(images, verbose=0))

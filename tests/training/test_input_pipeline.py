@@ -80,6 +80,18 @@ def test_a_shift_is_within_its_limit_and_reflects_the_edge(flipped):
     assert {each.tobytes() for each in shown} == windows  # all 25 and no other
 
 
+def test_larger_images_are_shifted_and_cut_in_proportion():
+    """A shift by up to 1 pixel of 32 is one by up to 2 of 64."""
+    image = np.random.default_rng(0).integers(0, 128, (64, 64, 3), np.uint8)
+    split = Split(np.repeat(image[None], 200, 0), np.zeros(200, np.uint8), 0, NAMES, "")
+    ((shifted, _),) = input_pipeline.training_batches(split, 200, Augmentation(shift=1), 0, range(1))
+    padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), mode="symmetric")
+    windows = {padded[i : i + 64, j : j + 64].tobytes() for i in range(5) for j in range(5)}
+    assert {each.tobytes() for each in shifted.numpy()} == windows
+    ((cut, _),) = input_pipeline.training_batches(split, 200, Augmentation(cutout=4), 0, range(1))
+    assert (cut.numpy() == 128).all(3).sum((1, 2)).max() == 8 * 8
+
+
 def test_without_limit_and_flip_an_image_stays_as_it_is():
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
     assert (
