@@ -43,7 +43,9 @@ def classify(model: IsolatedModel, class_names: list[str], paths: list[Path], as
     files = [entry for path in paths for entry in list(files_in(path)) or [(path, no_files)]]
     failed = 0
     for start in range(0, len(files), BATCH_SIZE):
-        batch = [(file, reason or image_or_reason(file)) for file, reason in files[start : start + BATCH_SIZE]]
+        batch = [
+            (file, reason or image_or_reason(file, model.side)) for file, reason in files[start : start + BATCH_SIZE]
+        ]
         images = [image for _, image in batch if isinstance(image, np.ndarray)]
         rows = iter(model.predict(np.stack(images)) if images else ())
         for file, image in batch:
@@ -79,10 +81,10 @@ def files_in(path: Path) -> Iterator[tuple[Path, str]]:
             yield path, error.strerror or str(error)
 
 
-def image_or_reason(file: Path) -> np.ndarray | str:
-    """The image as from `read_image`, or the reason why the file cannot be read."""
+def image_or_reason(file: Path, side: int) -> np.ndarray | str:
+    """The image as from `read_image`, uint8 (side, side, 3), or the reason why the file cannot be read."""
     try:
-        return read_image(file)
+        return read_image(file, side)
     except Exception as error:  # a damaged file can raise anything
         return getattr(error, "strerror", None) or printable(root_cause(error), 300)
 

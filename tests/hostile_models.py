@@ -9,9 +9,9 @@ from toy_models import COLOURS, colour_model
 MEAN = np.eye(3, dtype=np.float32) / 50
 
 
-def colours(change=lambda model: None):
+def colours(change=lambda model: None, side=32):
     """The content of a model of colours after a change of its ModelProto."""
-    model = colour_model()
+    model = colour_model(side=side)
     helper.set_model_props(model, {"class_names": json.dumps(COLOURS)})
     change(model)
     return model.SerializeToString(deterministic=True)
@@ -101,6 +101,15 @@ def fixed_batch(model):
         value.type.tensor_type.shape.dim[0].dim_value = 1
 
 
+def not_square(model):
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 48
+
+
+def any_side(model):
+    for axis in (1, 2):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = "side"
+
+
 def float_input(model):
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
 
@@ -138,6 +147,10 @@ HOSTILE = {
     "another output name": (colours(rename("output")), INTERFACE),
     "a float input": (colours(float_input), INTERFACE),
     "a fixed batch size": (colours(fixed_batch), INTERFACE),
+    "images of 15 pixels": (colours(side=15), f"{INTERFACE}.*, with a side of 16 to 128"),
+    "images of 129 pixels": (colours(side=129), INTERFACE),
+    "images that are not square": (colours(not_square), INTERFACE),
+    "images of any side": (colours(any_side), INTERFACE),
     "two outputs": (colours(second_output), INTERFACE),
     "two classes": (colours(two_columns), INTERFACE),
     "NaN outputs": (colours(not_a_number), PROBABILITIES),

@@ -222,7 +222,7 @@ def test_a_closed_pipe_ends_the_command_without_an_error(bundle, tmp_path):
 def test_32_bit_numbers_are_refused(tmp_path, mode):
     Image.new(mode, (40, 40), 1).save(tmp_path / "deep.tif")
     with pytest.raises(ValueError, match=f"mode {mode}.*convert it to 8 bits"):
-        read_image(tmp_path / "deep.tif")
+        read_image(tmp_path / "deep.tif", 32)
 
 
 def test_another_model_file_is_refused(bundle, tmp_path):
@@ -232,39 +232,40 @@ def test_another_model_file_is_refused(bundle, tmp_path):
     assert "model.onnx is not the file in the manifest" in done.stderr
 
 
-def test_the_square_in_the_middle_is_resized_by_averaging(tmp_path):
+@pytest.mark.parametrize("side", [16, 32, 64])
+def test_the_square_in_the_middle_is_resized_by_averaging(tmp_path, side):
     wide = np.zeros((64, 200, 3), np.uint8)
     wide[:, 68:132] = np.random.default_rng(0).integers(0, 256, (64, 64, 3))
     Image.fromarray(wide).save(tmp_path / "wide.png")
-    means = wide[:, 68:132].reshape(32, 2, 32, 2, 3).mean((1, 3))
-    np.testing.assert_allclose(read_image(tmp_path / "wide.png"), means, atol=1)
+    means = wide[:, 68:132].reshape(side, 64 // side, side, 64 // side, 3).mean((1, 3))
+    np.testing.assert_allclose(read_image(tmp_path / "wide.png", side), means, atol=1)
 
 
 def test_an_image_of_the_networks_size_does_not_change(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "same.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "same.png"), pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / "same.png", 32), pixels)
 
 
 def test_a_small_image_is_enlarged(tmp_path):
-    assert read_image(save(tmp_path / "dot.png", size=(1, 1))).shape == (32, 32, 3)
+    assert read_image(save(tmp_path / "dot.png", size=(1, 1)), 32).shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "CMYK"])
 def test_every_mode_is_converted_to_rgb(tmp_path, mode):
     suffix = "tif" if mode == "CMYK" else "png"
-    image = read_image(save(tmp_path / f"white.{suffix}", WHITE, mode=mode))
+    image = read_image(save(tmp_path / f"white.{suffix}", WHITE, mode=mode), 32)
     assert (image.dtype, image.shape, image.min()) == (np.uint8, (32, 32, 3), 255)
 
 
 def test_16_bits_are_scaled_down(tmp_path):
     Image.fromarray(np.full((40, 40), 0x8080, np.uint16)).save(tmp_path / "deep.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), 0x80)
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.png", 32), 0x80)
 
 
 def test_transparency_becomes_white(tmp_path):
     Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "clear.png"), 255)
+    np.testing.assert_array_equal(read_image(tmp_path / "clear.png", 32), 255)
 
 
 def test_an_image_is_rotated_by_its_exif_orientation(tmp_path):
@@ -273,7 +274,7 @@ def test_an_image_is_rotated_by_its_exif_orientation(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be shown rotated clockwise by 90 degrees
     picture.save(tmp_path / "turned.png", exif=exif)
-    upright = read_image(tmp_path / "turned.png")
+    upright = read_image(tmp_path / "turned.png", 32)
     assert (upright[4, 16].tolist(), upright[28, 16].tolist()) == (list(GREEN), list(RED))
 
 

@@ -42,6 +42,13 @@ def test_a_hostile_model_is_refused_without_a_result(bundle, picture, monkeypatc
     assert len(str(caught.value)) < 900
 
 
+@pytest.mark.parametrize("side", [16, 48, 128])
+def test_pictures_get_the_side_of_the_model(bundle, picture, capsys, side):
+    replace(bundle, model_onnx=colours(side=side))
+    assert predict(bundle, [picture], as_json=False) == 0
+    assert capsys.readouterr().out.startswith(f"{picture}: red 9")
+
+
 @pytest.mark.parametrize(
     "labels", [b"red\ngreen\n", b"red\ngreen\nblue\ngrey\n", b"red\nblue\ngreen\n", b"", b"\xff\n\x1b\n\n"], ids=str
 )

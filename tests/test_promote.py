@@ -59,11 +59,11 @@ def data(tmp_path):
     return write_splits(tmp_path / "data", [40, 40, 40])
 
 
-def write_splits(folder, counts, archive_sha256="ab" * 32):
+def write_splits(folder, counts, archive_sha256="ab" * 32, side=32):
     """Three splits with these numbers of red, green and blue images, and their verdict; paths by name."""
     folder.mkdir()
     labels = np.repeat(np.arange(3, dtype=np.uint8), counts)
-    images = np.random.default_rng(0).integers(0, 50, (len(labels), 32, 32, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 50, (len(labels), side, side, 3), np.uint8)
     images[np.arange(len(labels)), ..., labels] += 150
     split = Split(images, labels, np.arange(len(labels), dtype=np.int32), np.array(COLOURS), archive_sha256)
     paths = {name: folder / f"{name}.npz" for name in ("train", "validation", "test")}
@@ -142,6 +142,23 @@ def test_the_best_run_on_validation_becomes_champion_and_its_bundle_is_written(c
     assert lineage["dvc_stages"] == {"train": {"models/model.keras": "12"}}
     assert manifest["latency"]["model.onnx"]["batch_1"]["p50_ms"] > 0
     assert manifest["int8"]["float_validation_accuracy"] == 1.0
+
+
+def test_models_of_larger_images_have_their_side_in_manifest_card_and_signature(client, tmp_path):
+    import mlflow
+
+    (tmp_path / "model.onnx").write_bytes(colours(side=48))
+    data = write_splits(tmp_path / "data", [40, 40, 40], side=48)
+    run_id = add_run(client, tmp_path / "model.onnx", data, 1.0)
+    export(data)
+    bundle = tmp_path / f"dist/{REGISTERED_NAME}-v1"
+    manifest, card = json.loads((bundle / "manifest.json").read_text()), (bundle / "README.md").read_text()
+    assert manifest["inputs"] == [{"name": "image", "dtype": "uint8", "shape": ["batch", 48, 48, 3]}]
+    for text in ("classifies 48 x 48 RGB", "uint8 [batch, 48, 48, 3]", "np.zeros((1, 48, 48, 3)", "to 48 x 48 by"):
+        assert text in card
+    signature = mlflow.models.get_model_info(f"models:/{REGISTERED_NAME}/1").signature
+    assert signature.inputs.inputs[0].shape == (-1, 48, 48, 3)
+    assert (champion(client).run_id, signature.outputs.inputs[0].shape) == (run_id, (-1, 3))
 
 
 def test_a_second_export_registers_and_measures_nothing_and_writes_the_same_bytes(client, models, data, tmp_path):
@@ -483,6 +500,7 @@ ODD_RUNS = {
         *({}, {}, {}),
         "its validation accuracy is 0.6667, measured on this machine, but it is recorded with 1.0000",
     ),
+    "other images": (colours(side=48), {}, {}, {}, "its images have 48 x 48 pixels, given were"),
     "no test accuracy": (GOOD, {}, {"test_accuracy": None}, {}, "it has no tag or metric test_accuracy"),
     "a huge file": (
         GOOD,
@@ -612,6 +630,10 @@ ODD_VERSIONS = {
     "no plots": (lambda files: shutil.rmtree(files / "pictures"), "are damaged or incomplete: .*FileNotFound"),
     "a loop": (lambda files: (files / "model.onnx").write_bytes(HOSTILE["an endless loop"][0]), SUBGRAPH),
     "a junk int8 copy": (lambda files: (files / "model.int8.onnx").write_bytes(b"junk"), "Error parsing message"),
+    "an int8 copy of other images": (
+        lambda files: (files / "model.int8.onnx").write_bytes(colours(side=48)),
+        "its model.onnx has the side 32, its model.int8.onnx 48",
+    ),
     "many files": (
         lambda files: [(files / f"{number}.txt").touch() for number in range(201)],
         "in 201 files, or more; at most 200 MB in 200 files are read",

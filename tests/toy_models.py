@@ -52,6 +52,7 @@ def paint(images, wrong=(), first=0, side=32):
 VERSION_FACTS = {
     "model": "colours",
     "data": "painted images",
+    "inputs": [{"name": "image", "dtype": "uint8", "shape": ["batch", 32, 32, 3]}],
     "metrics": {
         "validation_accuracy": 0.75,
         "parity_images": 100.0,

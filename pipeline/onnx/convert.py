@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def to_onnx(model: "keras.Model", opset: int, class_names: list[str], facts: Mapping[str, object]) -> onnx.ModelProto:
     """The ONNX model of a Keras network, checked with full shape inference; equal networks give equal bytes.
 
-    Its input is `image`, uint8 [batch, 32, 32, 3], its output `probabilities`, float32 [batch, classes]. Its
+    Its input is `image`, uint8 [batch, side, side, 3], its output `probabilities`, float32 [batch, classes]. Its
     `metadata_props` are `class_names`, in the order of the output's columns, and `facts` as text.
     """
     import tensorflow as tf

@@ -17,19 +17,21 @@ from typing import TYPE_CHECKING, BinaryIO, Self
 import numpy as np
 
 from pipeline.common.errors import PipelineError, printable, root_cause
-from pipeline.data.cifar10 import CHANNELS, SIDE
+from pipeline.data.cifar10 import CHANNELS
+from pipeline.data.pictures import SIDES
+from pipeline.data.splits import batch_of
 from pipeline.onnx.session import INPUT, OUTPUT, open_session, predict_probabilities
 
 if TYPE_CHECKING:
     import onnxruntime
 
-SECONDS, SECONDS_PER_IMAGE = 20.0, 0.1  # to open the file, and to classify a message of images
+SECONDS, SECONDS_PER_IMAGE = 20.0, 0.1  # to open the file, and to classify a message of images of 32 x 32 pixels
 MEMORY = 4 << 30  # bytes of data of the process
-MAXIMUM_TEXT = 100_000  # characters of the names of classes
-BATCH_SIZE = 64
+MAXIMUM_TEXT = 2_000_000  # characters of the names of classes
+BATCH_SIZE = 64  # images of 32 x 32 pixels; larger ones make smaller batches
+MESSAGE = 1 << 26  # bytes of images in a message, at most
 SUM_TOLERANCE = 1e-3  # of the probabilities of an image
 LENGTH = struct.Struct("<Q")
-IMAGE = (SIDE, SIDE, CHANNELS)
 CHILD = "import sys; sys.path[:0] = [sys.argv[1]]; from pipeline.onnx.isolated import serve; serve(*sys.argv[2:])"
 
 
@@ -46,6 +48,7 @@ class IsolatedModel:
         strict: refuse operators that are not ONNX's own, and subgraphs (loops); this imports onnx.
 
     Attributes:
+        side: height and width of its images in pixels, 16 to 128.
         class_names: the metadata of this name, a list as JSON; empty if there is none.
     """
 
@@ -61,7 +64,8 @@ class IsolatedModel:
             stderr=subprocess.DEVNULL,
         )
         try:
-            self.class_names = str(self._ask(content)["class_names"])
+            answer = self._ask(content)
+            self.side, self.class_names = int(answer["side"]), str(answer["class_names"])
         except BaseException:
             self.close()
             raise
@@ -78,7 +82,14 @@ class IsolatedModel:
         self._process.communicate()
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Class probabilities, float32 (n, classes), of `images`, uint8 (n, 32, 32, 3); finite, each row sums to 1."""
+        """Class probabilities, float32 (n, classes), of `images`, uint8 (n, side, side, 3); finite, each row sums to 1."""
+        if images.shape[1:] != (self.side, self.side, CHANNELS):
+            raise UnusableModel(f"its images have {self.side} x {self.side} pixels, given were {images.shape[1:]}")
+        size = MESSAGE // (self.side**2 * CHANNELS)
+        return np.concatenate([self._predict(images[i : i + size]) for i in range(0, len(images), size)])
+
+    def _predict(self, images: np.ndarray) -> np.ndarray:
+        """The probabilities of one message of images."""
         self._ask(images.tobytes())
         content = self._stdout.read(4 * len(images) * self._classes)
         return np.frombuffer(content, np.float32).reshape(len(images), self._classes)
@@ -87,7 +98,7 @@ class IsolatedModel:
     def _stdout(self) -> BinaryIO:
         return self._process.stdout  # type: ignore[return-value]  # it is a pipe
 
-    def _ask(self, content: bytes) -> dict[str, object]:
+    def _ask(self, content: bytes) -> dict[str, str | int]:
         """Send a message; the first line of the answer."""
         try:
             self._process.stdin.write(LENGTH.pack(len(content)) + content)  # type: ignore[union-attr]
@@ -99,7 +110,7 @@ class IsolatedModel:
             raise UnusableModel(
                 "it needs too much time" if code == -signal.SIGALRM else f"its process ends with {code}"
             )
-        answer: dict[str, object] = json.loads(line)
+        answer: dict[str, str | int] = json.loads(line)
         if "error" in answer:
             raise UnusableModel(str(answer["error"]))
         return answer
@@ -126,13 +137,14 @@ def serve(classes: str, memory: str, seconds: str, seconds_per_image: str) -> No
         content = receive(source) or b""
         signal.setitimer(signal.ITIMER_REAL, float(seconds))
         session = open_session(content)
-        require_interface(session, int(classes))
+        side = side_of(session, int(classes))
         metadata = session.get_modelmeta().custom_metadata_map
-        send(target, {"class_names": metadata.get("class_names", "")[:MAXIMUM_TEXT]})
+        send(target, {"side": side, "class_names": metadata.get("class_names", "")[:MAXIMUM_TEXT]})
         while (message := receive(source)) is not None:
-            images = np.frombuffer(message, np.uint8).reshape(-1, *IMAGE)
-            signal.setitimer(signal.ITIMER_REAL, float(seconds) + float(seconds_per_image) * len(images))
-            probabilities = predict_probabilities(session, images, BATCH_SIZE)
+            images = np.frombuffer(message, np.uint8).reshape(-1, side, side, CHANNELS)
+            per_image = float(seconds_per_image) * max(1, (side / 32) ** 2)
+            signal.setitimer(signal.ITIMER_REAL, float(seconds) + per_image * len(images))
+            probabilities = predict_probabilities(session, images, batch_of(BATCH_SIZE, images))
             require_probabilities(probabilities, len(images), int(classes))
             send(target, {}, probabilities.tobytes())
     except MemoryError:
@@ -148,7 +160,7 @@ def receive(source: BinaryIO) -> bytes | None:
     return source.read(*LENGTH.unpack(header)) if header else None
 
 
-def send(target: BinaryIO, answer: dict[str, str], content: bytes = b"") -> None:
+def send(target: BinaryIO, answer: dict[str, str | int], content: bytes = b"") -> None:
     target.write(json.dumps(answer).encode() + b"\n" + content)
     target.flush()
 
@@ -162,15 +174,24 @@ def limit_memory(size: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (size, hard))
 
 
-def require_interface(session: "onnxruntime.InferenceSession", classes: int) -> None:
-    """Raise `ValueError` if the model's input and output are not those of the project, for any number of images."""
-    wanted = [f"{INPUT}: tensor(uint8) {['batch', *IMAGE]}", f"{OUTPUT}: tensor(float) {['batch', classes]}"]
-    actual = []
+def side_of(session: "onnxruntime.InferenceSession", classes: int) -> int:
+    """Height and width of the model's images in pixels.
+
+    `ValueError` if its input and output are not those of the project, for any number of images.
+    """
+    described = []
     for value in (*session.get_inputs(), *session.get_outputs()):
         first = ["batch" if not isinstance(size, int) else size for size in value.shape[:1]]
-        actual.append(f"{value.name}: {value.type} {first + value.shape[1:]}")
-    if actual != wanted:
-        raise ValueError(f"its input and output are {'; '.join(actual)[:300]}, expected were {'; '.join(wanted)}")
+        described.append(f"{value.name}: {value.type} {first + value.shape[1:]}")
+    actual = "; ".join(described)
+    expected = f"{INPUT}: tensor(uint8) ['batch', %s, %s, {CHANNELS}]; {OUTPUT}: tensor(float) ['batch', {classes}]"
+    for side in SIDES:
+        if actual == expected % (side, side):
+            return side
+    raise ValueError(
+        f"its input and output are {actual[:300]}, expected were {expected % ('side', 'side')}, "
+        f"with a side of {SIDES[0]} to {SIDES[-1]}"
+    )
 
 
 def require_probabilities(probabilities: np.ndarray, images: int, classes: int) -> None:

@@ -37,6 +37,6 @@ def session_for(path: Path, class_names: list[str], archive_sha256: str) -> onnx
 
 
 def predict_probabilities(session: onnxruntime.InferenceSession, images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Class probabilities, float32 (n, classes), of `images`, uint8 (n, 32, 32, 3), RGB, 0 to 255."""
+    """Class probabilities, float32 (n, classes), of `images`, uint8 (n, side, side, 3), RGB, 0 to 255."""
     starts = range(0, len(images), batch_size)
     return np.concatenate([session.run([OUTPUT], {INPUT: images[i : i + batch_size]})[0] for i in starts])

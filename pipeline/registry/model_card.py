@@ -11,11 +11,11 @@ SHOWN = 30  # classes; of more, the half of these with the highest F1 and the ha
 def model_card(name: str, facts: Json, classes: list[dict[str, str]]) -> str:
     """A page in Markdown, from the bundle's name, the facts as for `write_bundle` and the rows of per_class.csv."""
     lineage, data, int8 = facts["lineage"], escaped(facts["data"]), facts["int8"]
-    count = f"{len(classes):,} classes"
+    side, count = int(facts["inputs"][0]["shape"][1]), f"{len(classes):,} classes"
     test = f"{data}, test split ({facts['metrics']['test_images']:,.0f} images)"
     return f"""# {name}
 
-Network {escaped(facts["model"])} classifies 32 x 32 RGB images into {count}{class_list(classes)}.
+Network {escaped(facts["model"])} classifies {side} x {side} RGB images into {count}{class_list(classes)}.
 
 Use it to sort small images of such objects, or as a starting point for your own network. Do not use it for decisions
 about people or safety.
@@ -48,17 +48,17 @@ int8 copy, on {data}, validation split: {"in" if int8["kept"] else "not in"} thi
 
 ## Use
 
-Input `image`: uint8 [batch, 32, 32, 3], RGB, 0 to 255, any batch size.
+Input `image`: uint8 [batch, {side}, {side}, 3], RGB, 0 to 255, any batch size.
 Output `probabilities`: float32 [batch, {len(classes)}].
 
 ```python
 import numpy as np, onnxruntime
 session = onnxruntime.InferenceSession("model.onnx")
-probabilities = session.run(["probabilities"], {{"image": np.zeros((1, 32, 32, 3), np.uint8)}})[0]
+probabilities = session.run(["probabilities"], {{"image": np.zeros((1, {side}, {side}, 3), np.uint8)}})[0]
 ```
 
 The columns of the output are the lines of labels.txt, in the same order. Crop a larger image to the square in its
-middle and resize it to 32 x 32 by averaging; `python -m pipeline.predict` of the project does this for image files.
+middle and resize it to {side} x {side} by averaging; `python -m pipeline.predict` of the project does this for image files.
 `sha256sum --check SHA256SUMS` verifies a copy. `test_data_set_*` contain inputs and the expected outputs.
 
 ## Limits

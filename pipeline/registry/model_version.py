@@ -16,7 +16,6 @@ import onnx
 from pipeline.common.errors import printable
 from pipeline.common.files import Json, read_csv, sha256_of, write_json
 from pipeline.common.processor import machine
-from pipeline.data.cifar10 import CHANNELS, SIDE
 from pipeline.data.splits import Split
 from pipeline.onnx.isolated import IsolatedModel, UnusableModel
 from pipeline.onnx.session import INPUT, OUTPUT, open_session, predict_probabilities
@@ -80,8 +79,10 @@ def require_usable(files: Path) -> None:
                 f"the classes of its {ONNX_FILE} are {printable(model.class_names, 200) or 'missing'}, those of its "
                 f"{PER_CLASS} are {printable(json.dumps(class_names), 200)}"
             )
-    if (int8 := files / INT8_FILE).exists():
-        IsolatedModel(int8.read_bytes(), len(class_names), strict=True).close()
+        if (int8 := files / INT8_FILE).exists():
+            with IsolatedModel(int8.read_bytes(), len(class_names), strict=True) as copy:
+                if copy.side != model.side:
+                    raise UnusableModel(f"its {ONNX_FILE} has the side {model.side}, its {INT8_FILE} {copy.side}")
     with tempfile.TemporaryDirectory() as dist:
         write_version_bundle(files, 1, Path(dist))
 
@@ -99,8 +100,9 @@ def save_mlflow_model(proto: onnx.ModelProto, model: Path) -> None:
     """Write `proto` as an MLflow model of the ONNX flavor, for `mlflow models serve`."""
     import mlflow
 
-    example = np.zeros((1, SIDE, SIDE, CHANNELS), np.uint8)
-    probabilities = np.zeros((1, proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value), np.float32)
+    shape = [dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim[1:]]
+    classes = proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    example, probabilities = np.zeros((1, *shape), np.uint8), np.zeros((1, classes), np.float32)
     mlflow.onnx.save_model(
         proto,
         model,

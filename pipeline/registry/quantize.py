@@ -14,7 +14,7 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from pipeline.common.processor import processor_facts
-from pipeline.data.splits import Split
+from pipeline.data.splits import Split, batch_of
 from pipeline.onnx.session import INPUT, open_session, predict_probabilities
 from pipeline.registry.latency import seconds_in_turn
 
@@ -80,13 +80,14 @@ def is_better(lost: float, int8_loss: float, p10: float, median: float, p90: flo
 
 
 def calibration_images(training: Split) -> np.ndarray:
-    """Images at equal distances in the split, for the ranges of activations: uint8 (n, 32, 32, 3)."""
+    """Images at equal distances in the split, for the ranges of activations: uint8 (n, side, side, 3)."""
     return training.images[np.linspace(0, len(training.images) - 1, CALIBRATION_IMAGES, dtype=int)]
 
 
 def accuracy(model: Path, split: Split) -> float:
     """Accuracy of an ONNX model, 0 to 1; the outputs of an int8 copy do not sum to 1."""
-    return float(np.mean(predict_probabilities(open_session(model), split.images, 250).argmax(1) == split.labels))
+    probabilities = predict_probabilities(open_session(model), split.images, batch_of(250, split.images))
+    return float(np.mean(probabilities.argmax(1) == split.labels))
 
 
 def quantize(
@@ -94,7 +95,7 @@ def quantize(
 ) -> None:
     """Write the int8 copy of `model`: of all nodes, of the nodes `only`, or of all nodes except `without`.
 
-    The ranges of activations are those on `images`, uint8 (n, 32, 32, 3).
+    The ranges of activations are those on `images`, uint8 (n, side, side, 3).
     """
     logging.getLogger().setLevel(logging.ERROR)  # it recommends a preprocessing that onnx.simplify has done
     quantize_static(
@@ -120,7 +121,7 @@ class Batches(CalibrationDataReader):
     """The images in batches, as ONNX Runtime's calibration reads them."""
 
     def __init__(self, images: np.ndarray) -> None:
-        self._batches = iter(np.array_split(images, -(-len(images) // BATCH)))
+        self._batches = iter(np.array_split(images, -(-len(images) // batch_of(BATCH, images))))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(({INPUT: batch} for batch in self._batches), None)

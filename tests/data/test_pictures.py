@@ -186,7 +186,7 @@ REFUSED = {  # content -> a part of the reason
 
 @pytest.mark.parametrize("name", COLOURED)
 def test_colours_are_read_from_every_format_and_beside_every_odd_tag(name):
-    image = decode_image(io.BytesIO(COLOURED[name]))
+    image = decode_image(io.BytesIO(COLOURED[name]), 32)
     blocks = PIXELS.reshape(32, 2, 32, 2, 3).mean((1, 3))
     assert (image.dtype, image.shape) == (np.uint8, (32, 32, 3))
     assert np.abs(image - blocks).mean() < 8
@@ -194,22 +194,22 @@ def test_colours_are_read_from_every_format_and_beside_every_odd_tag(name):
 
 @pytest.mark.parametrize("name", GRAYSCALE)
 def test_grayscale_of_every_depth_is_scaled_to_8_bits(name):
-    image = decode_image(io.BytesIO(GRAYSCALE[name]))
+    image = decode_image(io.BytesIO(GRAYSCALE[name]), 32)
     np.testing.assert_allclose(image[..., 0], GRAY.reshape(32, 2, 32, 2).mean((1, 3)), atol=2)
     np.testing.assert_array_equal(np.ptp(image, axis=2), 0)
 
 
 @pytest.mark.parametrize("name", HALF_TRANSPARENT)
 def test_transparency_of_every_depth_becomes_white(name):
-    image = decode_image(io.BytesIO(HALF_TRANSPARENT[name]))
+    image = decode_image(io.BytesIO(HALF_TRANSPARENT[name]), 32)
     assert (np.unique(image[:, :16]).tolist(), np.unique(image[:, 16:]).tolist()) == ([255], [0x80])
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_transparency_of_few_bits_becomes_white(depth):
     top = 2**depth - 1
-    image = decode_image(io.BytesIO(gray_png(np.where(ACROSS < 128, top - 1, 0), depth, [top - 1])))
-    opaque = decode_image(io.BytesIO(gray_png(np.where(ACROSS < 128, top, 0), depth)))
+    image = decode_image(io.BytesIO(gray_png(np.where(ACROSS < 128, top - 1, 0), depth, [top - 1])), 32)
+    opaque = decode_image(io.BytesIO(gray_png(np.where(ACROSS < 128, top, 0), depth)), 32)
     np.testing.assert_array_equal(image, opaque if depth > 1 else 255)
 
 
@@ -217,13 +217,13 @@ def test_transparency_of_few_bits_becomes_white(depth):
 def test_what_cannot_be_read_is_refused_with_its_reason(name):
     content, reason = REFUSED[name]
     with pytest.raises(Exception, match=reason):
-        decode_image(io.BytesIO(content))
+        decode_image(io.BytesIO(content), 32)
 
 
 @pytest.mark.filterwarnings("error")
 def test_odd_metadata_of_a_whole_image_does_not_warn(capfd):
     for content in COLOURED.values():
-        decode_image(io.BytesIO(content))
+        decode_image(io.BytesIO(content), 32)
     assert capfd.readouterr() == ("", "")
 
 
@@ -233,7 +233,7 @@ def test_every_exif_orientation_is_turned_upright(orientation):
     upright |= {5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}
     stored = IMAGE if orientation == 1 else IMAGE.transpose(Image.Transpose[upright[orientation]])
     content = encode(stored, "PNG", exif=exif(tag(0x112, 3, 1, orientation)))
-    np.testing.assert_array_equal(decode_image(io.BytesIO(content)), decode_image(io.BytesIO(COLOURED["png"])))
+    np.testing.assert_array_equal(decode_image(io.BytesIO(content), 32), decode_image(io.BytesIO(COLOURED["png"]), 32))
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "eps", "ps", "txt"])
@@ -243,7 +243,9 @@ def test_postscript_under_any_name_starts_no_program(tmp_path, monkeypatch, suff
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     path = tmp_path / f"picture.{suffix}"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n%%EOF\n")
-    code = f"from pathlib import Path; from pipeline.data.pictures import read_image; read_image(Path({str(path)!r}))"
+    code = (
+        f"from pathlib import Path; from pipeline.data.pictures import read_image; read_image(Path({str(path)!r}), 32)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "not an image in one of the formats" in done.stderr
     assert not (tmp_path / "started").exists()
@@ -278,7 +280,7 @@ def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path, monkeypatch, na
     make(path)
     start, files = time.monotonic(), os.listdir("/dev/fd")
     with pytest.raises((ValueError, OSError), match=reason):
-        read_image(path)
+        read_image(path, 32)
     assert time.monotonic() - start < 2
     assert len(os.listdir("/dev/fd")) == len(files)
 
@@ -288,4 +290,4 @@ def test_a_huge_file_is_not_read(tmp_path):
     path.write_bytes(COLOURED["png"])
     os.truncate(path, 2**30 + 1)
     with pytest.raises(ValueError, match=re.escape("it has 1,073,741,825 bytes, at most 1,073,741,824 are read")):
-        read_image(path)
+        read_image(path, 32)

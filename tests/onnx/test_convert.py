@@ -16,7 +16,7 @@ NAMES = ["cat", "dog", "frog"]
 def model():
     keras = start_keras()
     keras.utils.set_random_seed(1)
-    network = NETWORKS["basic"].build(3)
+    network = NETWORKS["basic"].build(3, 32)
     network.set_weights(
         [weights + 0.01 for weights in network.get_weights()]
     )  # new biases are 0, and additions of 0 are removed
@@ -55,6 +55,17 @@ def test_onnx_runtime_agrees_with_keras_at_any_batch_size(model, session, batch_
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("side", [16, 48])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_onnx_runtime_agrees_with_keras_at_other_sides_and_with_many_classes(name, side):
+    network = NETWORKS[name].build(300, side)
+    proto = to_onnx(network, 14, [str(number) for number in range(300)], {})
+    images = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)
+    probabilities = predict_probabilities(open_session(proto.SerializeToString()), images, 2)
+    assert probabilities.shape == (3, 300)
+    np.testing.assert_allclose(probabilities, network.predict(images, verbose=0), atol=1e-6)
+
+
 def test_the_graph_contains_only_the_operations_of_the_network(proto):
     convolutions = "Cast Transpose Conv Relu MaxPool Conv Relu MaxPool Conv Relu Transpose"
     operators = f"{convolutions} Reshape MatMul Add Relu MatMul Add Softmax"
@@ -77,7 +88,7 @@ def test_other_opsets_are_valid_too(model, opset):
 
 @pytest.mark.parametrize("name", ["fast", "accurate"])
 def test_batch_normalization_and_scaling_are_folded_into_the_weights(name, tmp_path):
-    network, generator = NETWORKS[name].build(3), np.random.default_rng(0)
+    network, generator = NETWORKS[name].build(3, 32), np.random.default_rng(0)
     for variable in network.non_trainable_variables:  # new statistics are 0 and 1, and both are removed
         variable.assign(generator.uniform(0.5, 1.5, variable.shape))
     proto = to_onnx(network, 14, NAMES, {})

@@ -30,6 +30,25 @@ def test_the_outputs_are_those_of_onnx_runtime(tmp_path, strict):
             np.testing.assert_array_equal(model.predict(IMAGES), expected)
 
 
+@pytest.mark.parametrize("side", [16, 48, 128])
+def test_the_side_is_that_of_the_models_input(side):
+    images = np.random.default_rng(0).integers(0, 256, (5, side, side, 3), np.uint8)
+    with IsolatedModel(colours(side=side), 3) as model:
+        assert model.side == side
+        np.testing.assert_array_equal(
+            model.predict(images), predict_probabilities(open_session(colours(side=side)), images, 5)
+        )
+        with pytest.raises(UnusableModel, match=rf"its images have {side} x {side} pixels, given were \(32, 32, 3\)"):
+            model.predict(IMAGES)
+
+
+def test_many_images_are_sent_in_several_messages(monkeypatch):
+    with IsolatedModel(colours(), 3) as model:
+        expected = model.predict(IMAGES)
+        monkeypatch.setattr(isolated, "MESSAGE", 7 * IMAGES[0].nbytes)
+        np.testing.assert_array_equal(model.predict(IMAGES), expected)
+
+
 @pytest.mark.parametrize("name", [name for name in HOSTILE if "names of classes" not in name])
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_hostile_file_is_refused(name, strict):
