@@ -49,6 +49,8 @@ def export(params: ExportParams, model: Path, test_split: Path, verdict: Path, o
         keras_model = load_model(model)
         accuracy = read_training_record(model).figures["validation_accuracy"]
         facts = {"archive_sha256": split.archive_sha256, "model": keras_model.name, "validation_accuracy": accuracy}
+        if split.preprocessing:
+            facts["preprocessing"] = split.preprocessing
         with atomic_outputs(*outputs) as (onnx_draft, metrics_draft):
             with filtered_stderr():
                 proto = to_onnx(keras_model, params.opset, split.class_names.tolist(), facts)

@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.common.errors import PipelineError, exit_on_error, printable, root_cause
 from pipeline.data.pictures import read_image
 from pipeline.onnx.isolated import IsolatedModel, UnusableModel
-from pipeline.registry.bundle import LABELS, ONNX_FILE, REMEDY, read_bundle
+from pipeline.registry.bundle import LABELS, ONNX_FILE, REMEDY, USE_ITS_CODE, read_bundle, unknown_preprocessing
 
 BATCH_SIZE = 64  # images
 
@@ -27,6 +27,8 @@ def predict(bundle: Path, paths: list[Path], as_json: bool) -> int:
     class_names = contents[LABELS].decode("utf-8", "backslashreplace").split("\n")[:-1]
     try:
         with IsolatedModel(contents[ONNX_FILE], len(class_names)) as model:
+            if objection := unknown_preprocessing(model.preprocessing):
+                raise PipelineError(f"{bundle / ONNX_FILE} has {objection}. {USE_ITS_CODE}")
             if model.class_names != json.dumps(class_names):
                 raise PipelineError(
                     f"{bundle / LABELS} has the classes {json.dumps(class_names)[:300]}, but those of {ONNX_FILE} are "

@@ -17,6 +17,12 @@ def colours(change=lambda model: None, side=32):
     return model.SerializeToString(deterministic=True)
 
 
+def colours_of(preprocessing):
+    """A model of colours whose metadata name this preprocessing."""
+    facts = {"class_names": json.dumps(COLOURS), "preprocessing": preprocessing}
+    return colours(lambda model: helper.set_model_props(model, facts))
+
+
 def external(location):
     def change(model):
         tensor = model.graph.initializer[0]

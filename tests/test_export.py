@@ -2,11 +2,17 @@ import json
 
 import numpy as np
 import pytest
+from projects import approve
 
 import pipeline.export
 from pipeline.common.errors import PipelineError
-from pipeline.common.files import sha256_of
+from pipeline.common.files import read_json, sha256_of
+from pipeline.data.pictures import PREPROCESSING
+from pipeline.data.splits import SPLIT_NAMES, read_split, write_split
 from pipeline.export import BATCH_SIZES, ExportParams, Parity, compare, export, refuse_difference
+from pipeline.models.saving import load_model, read_training_record, save_model
+from pipeline.onnx.session import open_session
+from pipeline.tracking.lineage import data_tags
 
 
 class FakeKeras:
@@ -93,9 +99,20 @@ def test_the_exported_file_passes_parity_and_is_logged_in_the_run(inputs, tmp_pa
     logged = {name: value for name, value in run.data.metrics.items() if name.startswith(("parity_", "onnx_"))}
     assert logged == {name if "parity" in name else f"onnx_{name}": value for name, value in figures.items()}
     assert "model.onnx" in {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert "preprocessing" not in open_session(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
     first = (tmp_path / "model.onnx").read_bytes()
     export(ExportParams(opset=17), **inputs, **outputs(tmp_path, "again"))
     assert (tmp_path / "again.onnx").read_bytes() == first
+
+
+def test_the_file_names_what_made_the_images_from_pictures_if_the_split_does(inputs, splits, tmp_path):
+    write_split(splits["test"], read_split(splits["test"])._replace(preprocessing=PREPROCESSING))
+    verdict = approve(splits["verdict"], {name: splits[name] for name in SPLIT_NAMES})
+    record = read_training_record(inputs["model"])._replace(data=data_tags(read_json(verdict, "")))
+    save_model(load_model(inputs["model"]), inputs["model"], record)
+    export(ExportParams(opset=14), **inputs, **outputs(tmp_path))
+    metadata = open_session(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
+    assert metadata["preprocessing"] == PREPROCESSING
 
 
 def test_a_file_that_fails_parity_does_not_remain_and_its_run_does_not_compete(inputs, tmp_path, monkeypatch):

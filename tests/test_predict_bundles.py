@@ -4,12 +4,13 @@ import json
 import os
 
 import pytest
-from hostile_models import HOSTILE, colours, external
+from hostile_models import HOSTILE, colours, colours_of, external
 from PIL import Image
 from projects import ROOT, run
 
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import sha256_of
+from pipeline.data.pictures import PREPROCESSING
 from pipeline.onnx import isolated
 from pipeline.predict import predict
 
@@ -40,6 +41,18 @@ def test_a_hostile_model_is_refused_without_a_result(bundle, picture, monkeypatc
     assert capsys.readouterr().out == ""
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 900
+
+
+def test_a_model_with_an_unknown_preprocessing_is_refused_and_with_the_known_one_used(bundle, picture, capsys):
+    replace(bundle, model_onnx=colours_of("square, 2"))
+    with pytest.raises(
+        PipelineError,
+        match=r'model.onnx has the preprocessing "square, 2", but .*, 1"\. Use the code of the git commit',
+    ):
+        predict(bundle, [picture], as_json=False)
+    replace(bundle, model_onnx=colours_of(PREPROCESSING))
+    assert predict(bundle, [picture], as_json=False) == 0
+    assert capsys.readouterr().out.startswith(f"{picture}: red 9")
 
 
 @pytest.mark.parametrize("side", [16, 48, 128])

@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 import pytest
-from hostile_models import HOSTILE, STRICT, SUBGRAPH, colours
+from hostile_models import HOSTILE, STRICT, SUBGRAPH, colours, colours_of
 from onnx import helper
 from PIL import Image
 from projects import ROOT, approve, run
@@ -20,7 +20,8 @@ from stores import empty_store
 from toy_models import COLOURS, colour_model
 
 from pipeline.common.errors import PipelineError
-from pipeline.common.files import exclusive, sha256_of, write_csv
+from pipeline.common.files import exclusive, read_json, sha256_of, write_csv, write_json
+from pipeline.data.pictures import PREPROCESSING
 from pipeline.data.splits import Split, write_split
 from pipeline.promote import PromoteParams, promote
 from pipeline.registry import store
@@ -137,6 +138,7 @@ def test_the_best_run_on_validation_becomes_champion_and_its_bundle_is_written(c
     assert manifest["outputs"] == [{"name": "probabilities", "dtype": "float32", "shape": ["batch", 3]}]
     assert (manifest["opset"], manifest["ir_version"], manifest["data"]) == (13, 7, "painted images")
     assert (manifest["metrics"]["validation_accuracy"], manifest["metrics"]["test_accuracy"]) == (1.0, 0.5)
+    assert manifest["preprocessing"] == PREPROCESSING  # also of a model that names none
     lineage = manifest["lineage"]
     assert (lineage["mlflow_run_id"], lineage["git_commit"], lineage["model_version"]) == (best, "c0ffee", 1)
     assert lineage["dvc_stages"] == {"train": {"models/model.keras": "12"}}
@@ -500,6 +502,13 @@ ODD_RUNS = {
         *({}, {}, {}),
         "its validation accuracy is 0.6667, measured on this machine, but it is recorded with 1.0000",
     ),
+    "an unknown preprocessing": (
+        colours_of("square, 2"),
+        {},
+        {},
+        {},
+        'its model.onnx has the preprocessing "square, 2"',
+    ),
     "other images": (colours(side=48), {}, {}, {}, "its images have 48 x 48 pixels, given were"),
     "no test accuracy": (GOOD, {}, {"test_accuracy": None}, {}, "it has no tag or metric test_accuracy"),
     "a huge file": (
@@ -625,6 +634,12 @@ ODD_VERSIONS = {
     "facts that are a list": (write_facts("[]"), "are damaged or incomplete: TypeError"),
     "facts that are empty": (write_facts("{}"), "are damaged or incomplete: KeyError"),
     "facts nested too deep": (write_facts("[" * 100_000), "are damaged or incomplete: RecursionError"),
+    "an unknown preprocessing": (
+        lambda files: write_json(
+            files / "facts.json", read_json(files / "facts.json", "") | {"preprocessing": "square, 2"}
+        ),
+        'its facts.json has the preprocessing "square, 2"',
+    ),
     "no facts": (lambda files: (files / "facts.json").unlink(), "are damaged or incomplete: FileNotFoundError|No such"),
     "no model": (lambda files: (files / "model.onnx").unlink(), "are damaged or incomplete: "),
     "no plots": (lambda files: shutil.rmtree(files / "pictures"), "are damaged or incomplete: .*FileNotFound"),

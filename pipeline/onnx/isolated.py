@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline.common.errors import PipelineError, printable, root_cause
 from pipeline.data.cifar10 import CHANNELS
-from pipeline.data.pictures import SIDES
+from pipeline.data.pictures import PREPROCESSING, SIDES
 from pipeline.data.splits import batch_of
 from pipeline.onnx.session import INPUT, OUTPUT, open_session, predict_probabilities
 
@@ -50,6 +50,7 @@ class IsolatedModel:
     Attributes:
         side: height and width of its images in pixels, 16 to 128.
         class_names: the metadata of this name, a list as JSON; empty if there is none.
+        preprocessing: the metadata of this name; `pictures.PREPROCESSING` if there is none.
     """
 
     def __init__(self, content: bytes, classes: int, strict: bool = False) -> None:
@@ -66,6 +67,7 @@ class IsolatedModel:
         try:
             answer = self._ask(content)
             self.side, self.class_names = int(answer["side"]), str(answer["class_names"])
+            self.preprocessing = str(answer["preprocessing"])
         except BaseException:
             self.close()
             raise
@@ -139,7 +141,9 @@ def serve(classes: str, memory: str, seconds: str, seconds_per_image: str) -> No
         session = open_session(content)
         side = side_of(session, int(classes))
         metadata = session.get_modelmeta().custom_metadata_map
-        send(target, {"side": side, "class_names": metadata.get("class_names", "")[:MAXIMUM_TEXT]})
+        texts = {"class_names": "", "preprocessing": PREPROCESSING} | metadata
+        facts = {name: texts[name][:MAXIMUM_TEXT] for name in ("class_names", "preprocessing")}
+        send(target, {"side": side, **facts})
         while (message := receive(source)) is not None:
             images = np.frombuffer(message, np.uint8).reshape(-1, side, side, CHANNELS)
             per_image = float(seconds_per_image) * max(1, (side / 32) ** 2)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipeline.common.errors import PipelineError, printable, root_cause
 from pipeline.common.files import Json, atomic_outputs, read_csv, sha256_of, write_json
+from pipeline.data.pictures import PREPROCESSING
 from pipeline.registry.model_card import model_card
 
 LAYOUT = 1  # major version of the bundle's layout
@@ -22,6 +23,7 @@ COPIED = (ONNX_FILE, INT8_FILE, PLOTS, *TEST_DATA)  # from the registered versio
 PER_CLASS, FACTS = "per_class.csv", "facts.json"  # in the registered version; FACTS: what the manifest will contain
 MAXIMUM_BYTES = 200_000_000  # of an ONNX file; a version has no more, and other files of a bundle have 2 MB
 REMEDY = "Copy the bundle again, or run `make export`."
+USE_ITS_CODE = "Use the code of the git commit in its manifest."
 
 
 def write_bundle(target: Path, version: Path, facts: Json) -> Path:
@@ -62,10 +64,9 @@ def read_bundle(folder: Path, *names: str) -> dict[str, bytes]:
     manifest = read_manifest(folder / MANIFEST)
     if (layout := manifest.get("layout")) != LAYOUT:
         shown = printable(str(layout), 40) if isinstance(layout, int | str) else f"of type {type(layout).__name__}"
-        raise PipelineError(
-            f"{folder} has layout {shown}, but this code reads layout {LAYOUT}. "
-            "Use the code of the git commit in its manifest."
-        )
+        raise PipelineError(f"{folder} has layout {shown}, but this code reads layout {LAYOUT}. {USE_ITS_CODE}")
+    if objection := unknown_preprocessing(manifest.get("preprocessing", PREPROCESSING)):  # earlier code wrote none
+        raise PipelineError(f"{folder / MANIFEST} has {objection}. {USE_ITS_CODE}")
     contents = {name: read_bounded(folder / name) for name in names}
     for name, content in contents.items():
         actual, expected = hashlib.sha256(content).hexdigest(), expected_sha256(manifest, name)
@@ -75,6 +76,14 @@ def read_bundle(folder: Path, *names: str) -> dict[str, bytes]:
                 f"expected was {printable(str(expected), 100)}. {REMEDY}"
             )
     return contents
+
+
+def unknown_preprocessing(value: object) -> str:
+    """The objection to what makes pictures the input of a model, if it is not what this code does; empty otherwise."""
+    if value == PREPROCESSING:
+        return ""
+    shown = f'"{printable(value, 100)}"' if isinstance(value, str) else f"of type {type(value).__name__}"
+    return f'the preprocessing {shown}, but the only one that this code knows is "{PREPROCESSING}"'
 
 
 def read_manifest(path: Path) -> Json:

@@ -57,8 +57,10 @@ session = onnxruntime.InferenceSession("model.onnx")
 probabilities = session.run(["probabilities"], {{"image": np.zeros((1, {side}, {side}, 3), np.uint8)}})[0]
 ```
 
-The columns of the output are the lines of labels.txt, in the same order. Crop a larger image to the square in its
-middle and resize it to {side} x {side} by averaging; `python -m pipeline.predict` of the project does this for image files.
+The columns of the output are the lines of labels.txt, in the same order. Turn a picture upright by its EXIF
+orientation, put it on white if it is transparent, crop it to the square in its middle, and resize that to
+{side} x {side} pixels by averaging. `python -m pipeline.predict` of the project does this for image files; manifest.json
+names it as `preprocessing`.
 `sha256sum --check SHA256SUMS` verifies a copy. `test_data_set_*` contain inputs and the expected outputs.
 
 ## Limits

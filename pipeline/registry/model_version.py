@@ -16,11 +16,20 @@ import onnx
 from pipeline.common.errors import printable
 from pipeline.common.files import Json, read_csv, sha256_of, write_json
 from pipeline.common.processor import machine
+from pipeline.data.pictures import PREPROCESSING
 from pipeline.data.splits import Split
 from pipeline.onnx.isolated import IsolatedModel, UnusableModel
 from pipeline.onnx.session import INPUT, OUTPUT, open_session, predict_probabilities
 from pipeline.registry.artifacts import REGISTERED_NAME, download_artifact, explain_damage, name_of, require_same
-from pipeline.registry.bundle import FACTS, INT8_FILE, ONNX_FILE, PER_CLASS, TEST_DATA, write_bundle
+from pipeline.registry.bundle import (
+    FACTS,
+    INT8_FILE,
+    ONNX_FILE,
+    PER_CLASS,
+    TEST_DATA,
+    unknown_preprocessing,
+    write_bundle,
+)
 from pipeline.registry.latency import ROUNDS, latency_table
 from pipeline.registry.model_card import CONFUSION_MATRIX, PREDICTIONS
 from pipeline.registry.quantize import quantize_if_better
@@ -79,6 +88,8 @@ def require_usable(files: Path) -> None:
                 f"the classes of its {ONNX_FILE} are {printable(model.class_names, 200) or 'missing'}, those of its "
                 f"{PER_CLASS} are {printable(json.dumps(class_names), 200)}"
             )
+        if objection := unknown_preprocessing(model.preprocessing):
+            raise UnusableModel(f"its {ONNX_FILE} has {objection}")
         if (int8 := files / INT8_FILE).exists():
             with IsolatedModel(int8.read_bytes(), len(class_names), strict=True) as copy:
                 if copy.side != model.side:
@@ -91,6 +102,8 @@ def write_version_bundle(files: Path, version: int, dist: Path) -> str:
     """Write the bundle of a version's files to a folder in `dist`; the folder and its accuracies as text."""
     facts = json.loads((files / FACTS).read_text())
     facts["lineage"]["model_version"] = version
+    if objection := unknown_preprocessing(facts.get("preprocessing", PREPROCESSING)):
+        raise UnusableModel(f"its {FACTS} has {objection}")
     validation, test = (facts["metrics"][f"{split}_accuracy"] for split in ("validation", "test"))
     accuracies = f"validation accuracy {validation:.4f}, test accuracy {test:.4f}"
     return f"{write_bundle(dist / f'{REGISTERED_NAME}-v{version}', files, facts)}, {accuracies}"
@@ -132,6 +145,7 @@ def manifest_facts(proto: onnx.ModelProto, run: "Run") -> Json:
         "ir_version": proto.ir_version,
         "inputs": [_interface(value) for value in proto.graph.input],
         "outputs": [_interface(value) for value in proto.graph.output],
+        "preprocessing": {each.key: each.value for each in proto.metadata_props}.get("preprocessing", PREPROCESSING),
         "data": tags["data"],
         "metrics": {
             "validation_accuracy": metrics["best_validation_accuracy"],

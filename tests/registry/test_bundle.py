@@ -13,6 +13,7 @@ from toy_models import VERSION_FACTS
 
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import write_csv
+from pipeline.data.pictures import PREPROCESSING
 from pipeline.onnx.session import open_session, predict_probabilities
 from pipeline.registry.bundle import MAXIMUM_BYTES, read_bundle, write_bundle
 
@@ -86,6 +87,7 @@ def test_the_model_card_contains_the_metrics_and_its_code_runs(bundle):
     for caption, plot in plots:
         assert "painted images" in caption
         assert (bundle / plot).exists()
+    assert "Turn a picture upright by its EXIF\norientation, put it on white if it is transparent, crop" in card
     code = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1] + "print(probabilities.shape)"
     done = subprocess.run([sys.executable, "-c", code], cwd=bundle, capture_output=True, text=True, check=True)
     assert done.stdout == "(1, 3)\n"
@@ -197,6 +199,26 @@ def test_an_odd_manifest_is_refused_with_one_message(bundle, name):
         read_bundle(bundle, "model.onnx")
     assert len(str(caught.value)) < 700
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [("square, 2", '"square, 2"'), ("\x1b", r'"\\x1b"'), ("", '""'), ([1], "of type list")]
+)
+def test_an_unknown_preprocessing_is_refused(bundle, value, shown):
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps(manifest | {"preprocessing": value}))
+    with pytest.raises(
+        PipelineError,
+        match=rf'json has the preprocessing {shown}, but the only one that this code knows is "upright, .*, 1"\. '
+        r"Use the code of the git commit in its manifest\.$",
+    ):
+        read_bundle(bundle, "labels.txt")
+
+
+def test_the_preprocessing_of_this_code_is_read(bundle):
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps(manifest | {"preprocessing": PREPROCESSING}))
+    assert read_bundle(bundle, "labels.txt") == {"labels.txt": b"red\ngreen\nblue\n"}
 
 
 def test_another_layout_is_refused(bundle):
