@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.common.errors import PipelineError, exit_on_error, printable, root_cause
-from pipeline.data.pictures import read_image
+from pipeline.common.errors import PipelineError, exit_on_error, printable
+from pipeline.data.pictures import image_or_reason
 from pipeline.onnx.isolated import IsolatedModel, UnusableModel
 from pipeline.registry.bundle import LABELS, ONNX_FILE, REMEDY, USE_ITS_CODE, read_bundle, unknown_preprocessing
 
@@ -81,14 +81,6 @@ def files_in(path: Path) -> Iterator[tuple[Path, str]]:
                 yield path, f"it is the folder {first}, which is read once"
         except OSError as error:
             yield path, error.strerror or str(error)
-
-
-def image_or_reason(file: Path, side: int) -> np.ndarray | str:
-    """The image as from `read_image`, uint8 (side, side, 3), or the reason why the file cannot be read."""
-    try:
-        return read_image(file, side)
-    except Exception as error:  # a damaged file can raise anything
-        return getattr(error, "strerror", None) or printable(root_cause(error), 300)
 
 
 def result_line(file: Path, probabilities: np.ndarray, class_names: list[str], as_json: bool) -> str:

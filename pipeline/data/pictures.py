@@ -13,6 +13,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from pipeline.common.errors import printable, root_cause
+
 # Names everything that this module does to a picture, in the archive, the model and the bundle: change it with the code.
 PREPROCESSING = "upright, on white, centre square, area mean, 1"
 SIDES = range(16, 129)  # pixels; the height and width that images may have
@@ -29,6 +31,16 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }  # EXIF orientation -> the operation that turns the image upright
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # tags of a TIFF file
+
+
+def image_or_reason(path: Path, side: int) -> np.ndarray | str:
+    """The image as from `read_image`, or the reason why the file cannot be read."""
+    try:
+        return read_image(path, side)
+    except (ValueError, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        return printable(root_cause(error), 300)
+    except Exception as error:  # a damaged file can raise anything
+        return getattr(error, "strerror", None) or f"it is damaged: {printable(root_cause(error), 300)}"
 
 
 def read_image(path: Path, side: int) -> np.ndarray:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from pipeline.common.errors import PipelineError, printable, root_cause
+from pipeline.common.errors import PipelineError
 from pipeline.data.large_arrays import new_images
-from pipeline.data.pictures import read_image
+from pipeline.data.pictures import image_or_reason
 from pipeline.packing.folder import Picture, Problem
 
 CHUNK = 32  # pictures that a process reads before it answers
@@ -47,14 +47,6 @@ def _read_all(paths: list[Path], side: int) -> Iterator[np.ndarray | str]:
                 "a process that reads pictures ended: one of them needs too much memory, or makes Pillow crash. "
                 "Move large or damaged pictures away, then run the same command again."
             ) from None
-
-
-def image_or_reason(path: Path, side: int) -> np.ndarray | str:
-    """The image as from `read_image`, or the reason why the file cannot be read."""
-    try:
-        return read_image(path, side)
-    except Exception as error:  # a damaged file can raise anything
-        return getattr(error, "strerror", None) or printable(root_cause(error), 300)
 
 
 def find_repeated(images: np.ndarray, pictures: list[Picture], rows: np.ndarray) -> list[Problem]:
