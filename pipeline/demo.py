@@ -36,7 +36,14 @@ SECTIONS: dict[str, Json] = {  # of params.yaml; evaluate and export stay as the
         "repeated_images": 0.001,
         "drift": 0.02,
     },
-    "train": {"model": "basic", "epochs": 10, "batch_size": None, "learning_rate": None, "seed": SEED},
+    "train": {
+        "model": "basic",
+        "epochs": 10,
+        "batch_size": None,
+        "learning_rate": None,
+        "class_weight": None,
+        "seed": SEED,
+    },
 }
 
 

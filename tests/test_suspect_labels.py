@@ -19,7 +19,9 @@ from pipeline.suspect_labels import (
     suspect_labels,
 )
 
-PARAMS = SuspectLabelsParams(model="basic", epochs=2, batch_size=10, learning_rate=None, seed=0, folds=2, pictures=4)
+PARAMS = SuspectLabelsParams(
+    model="basic", epochs=2, batch_size=10, learning_rate=None, class_weight=None, seed=0, folds=2, pictures=4
+)
 OUTPUTS = {"table": "suspects.csv", "metrics": "suspects.json", "sheet": "suspects.png"}
 COLUMNS = ["archive_index", "label", "suggested", "probability_of_label", "probability_of_suggested", "source"]
 

@@ -18,7 +18,7 @@ from pipeline.models.saving import read_training_record
 from pipeline.train import train
 from pipeline.training.settings import TrainParams
 
-PARAMS = TrainParams(model="basic", epochs=2, batch_size=50, learning_rate=None, seed=0)
+PARAMS = TrainParams(model="basic", epochs=2, batch_size=50, learning_rate=None, class_weight=None, seed=0)
 OUTPUTS = {
     "model": "model.keras",
     "metrics": "train.json",
@@ -186,6 +186,7 @@ def test_the_run_has_settings_data_curves_and_model(store, splits, tmp_path):
         "train.epochs": "2",
         "train.batch_size": "50",
         "train.learning_rate": "0.03",  # the network's own, because the parameter is None
+        "train.class_weight": "None",
         "train.seed": "0",
         "train.optimizer": "muon",
         "train.flip": "False",

@@ -16,6 +16,7 @@ from pipeline.models.networks import NETWORKS
 from pipeline.training import devices
 from pipeline.training.batch_norm import with_fused_normalization
 from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.class_weight import balanced_class_weight
 from pipeline.training.input_pipeline import EVALUATION_BATCH, steps_per_epoch, training_batches, validation_batches
 from pipeline.training.settings import Schedule, TrainParams, schedule_of
 
@@ -61,6 +62,7 @@ def fit(
             validation_data=validation_batches(validation),
             initial_epoch=len(monitor.rows),
             epochs=epochs,
+            class_weight=balanced_class_weight(training.labels) if params.class_weight else None,
             steps_per_epoch=steps,
             callbacks=[monitor],
             verbose=1 if sys.stdout.isatty() else 0,

@@ -1,6 +1,6 @@
 """Section `train` of params.yaml, and the settings that it leaves to the network."""
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field
 
@@ -15,12 +15,16 @@ def _known_network(name: str) -> str:
 
 
 class TrainParams(Params):
-    """Section `train`. A setting that is None has the network's own value."""
+    """Section `train`. Epochs, batch size or learning rate None: the network's own value.
+
+    class_weight: "balanced": all classes weigh the same in the loss, as in scikit-learn; None: all images do.
+    """
 
     model: Annotated[str, AfterValidator(_known_network)]
     epochs: int | None = Field(gt=0)
     batch_size: int | None = Field(gt=0)
     learning_rate: float | None = Field(gt=0)
+    class_weight: Literal["balanced"] | None
     seed: int = Field(ge=0, lt=2**32)
 
 

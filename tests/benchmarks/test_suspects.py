@@ -6,7 +6,9 @@ from benchmarks.suspects import measure, summarize, with_flipped_labels
 from pipeline.onnx.session import session_for
 from pipeline.suspect_labels import OutOfSample, SuspectLabelsParams
 
-PARAMS = SuspectLabelsParams(model="basic", epochs=2, batch_size=10, learning_rate=None, seed=0, folds=2, pictures=4)
+PARAMS = SuspectLabelsParams(
+    model="basic", epochs=2, batch_size=10, learning_rate=None, class_weight=None, seed=0, folds=2, pictures=4
+)
 
 
 def test_a_share_of_the_labels_is_changed_to_other_classes_and_found(tmp_path):

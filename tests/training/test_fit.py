@@ -18,7 +18,7 @@ start_keras()
 
 from pipeline.training import devices, fit  # noqa: E402 - Keras must have been started
 
-PARAMS = TrainParams(model="basic", epochs=2, batch_size=50, learning_rate=None, seed=0)
+PARAMS = TrainParams(model="basic", epochs=2, batch_size=50, learning_rate=None, class_weight=None, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +84,14 @@ def test_a_training_that_resumes_after_any_epoch_ends_with_the_same_weights(smal
         assert all(map(np.array_equal, resumed.get_weights(), model.get_weights()))
         assert resumed_rows == rows
         assert seconds > state.seconds
+
+
+def test_a_training_on_memory_mapped_splits_gives_the_same_weights(small, tmp_path):
+    np.save(tmp_path / "images.npy", small.images)
+    mapped = small._replace(images=np.load(tmp_path / "images.npy", mmap_mode="r"))
+    one, other = (fit.fit(PARAMS, split, split) for split in (small, mapped))
+    assert all(map(np.array_equal, one[0].get_weights(), other[0].get_weights()))
+    assert one[1] == other[1]
 
 
 def test_a_training_with_another_seed_differs(toy):
@@ -166,7 +174,7 @@ if sys.argv[2] == "both":
     devices.names = lambda: ["CPU:0", "CPU:1"]
 images, labels = generate(300, seed=0)
 toy = Split(images, labels, 0, np.array(CLASS_NAMES), "")
-params = TrainParams(model=sys.argv[1], epochs=int(sys.argv[3]), batch_size=50, learning_rate=None, seed=0)
+params = TrainParams(model=sys.argv[1], epochs=int(sys.argv[3]), batch_size=50, learning_rate=None, class_weight=None, seed=0)
 states = []
 model, rows, _ = fit.fit(params, toy, toy, lambda state: states.append(state._replace(rows=list(state.rows))))
 resumed, again, _ = fit.fit(params, toy, toy, checkpoint=states[-2])
