@@ -11,9 +11,10 @@ from pipeline.data.splits import Split, read_split, require_validated
 from pipeline.evaluation.metrics import classification_metrics, per_class_metrics
 from pipeline.evaluation.plots import draw_test_plots
 from pipeline.evaluation.reliability import Bin, calibration_error, reliability_bins, without_temperature
+from pipeline.models.inference import predict
 from pipeline.models.saving import load_model, read_training_record
 
-BATCH_SIZE = 250  # images
+BATCH_SIZE = 250  # images of side 32
 HEADLINE = ("accuracy", "macro_f1")  # few, so that `dvc exp show --only-changed` fits a screen
 
 
@@ -48,7 +49,7 @@ def evaluate(
     with run_logging.run_of_model(model, validated, split.images[:2]), removed_on_failure(*outputs):
         import mlflow
 
-        probabilities = load_model(model).predict(split.images, batch_size=BATCH_SIZE, verbose=0)  # (n, classes)
+        probabilities = predict(load_model(model), split.images, BATCH_SIZE)  # (n, classes)
         temperature = read_training_record(model).figures["temperature"]
         after = reliability_bins(probabilities, split.labels)
         before = reliability_bins(without_temperature(probabilities, temperature), split.labels)

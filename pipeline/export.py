@@ -9,7 +9,8 @@ from pydantic import Field
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import atomic_outputs, removed_on_failure, sha256_of, write_json
 from pipeline.common.params import Params, run_stage
-from pipeline.data.splits import read_split, require_validated
+from pipeline.data.splits import batch_of, read_split, require_validated
+from pipeline.models.inference import predict
 from pipeline.models.keras_backend import filtered_stderr
 from pipeline.models.saving import load_model, read_training_record
 from pipeline.onnx.convert import to_onnx
@@ -72,12 +73,13 @@ def export(params: ExportParams, model: Path, test_split: Path, verdict: Path, o
 
 
 def compare(keras_model: "keras.Model", session: "onnxruntime.InferenceSession", images: np.ndarray) -> Parity:
-    """The largest difference between ONNX Runtime and Keras over all `images`, uint8 (n, 32, 32, 3), and `BATCH_SIZES`.
+    """The largest difference between ONNX Runtime and Keras over all `images`, uint8 (n, side, side, 3), and `BATCH_SIZES`.
 
     A disagreement is another predicted class, unless Keras gives both classes the same probability.
     """
-    expected = keras_model.predict(images, batch_size=256, verbose=0)  # (n, classes)
-    actual = np.stack([predict_probabilities(session, images, size) for size in BATCH_SIZES])  # (sizes, n, classes)
+    expected = predict(keras_model, images, 256)  # (n, classes)
+    sizes = [batch_of(size, images) for size in BATCH_SIZES]
+    actual = np.stack([predict_probabilities(session, images, size) for size in sizes])  # (sizes, n, classes)
     disagreements = expected[np.arange(len(images)), actual.argmax(2)] != expected.max(1)  # (sizes, n)
     return Parity(len(images), float(np.abs(actual - expected).max()), int(disagreements.sum(1).max()))
 

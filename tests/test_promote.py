@@ -156,7 +156,12 @@ def test_models_of_larger_images_have_their_side_in_manifest_card_and_signature(
     bundle = tmp_path / f"dist/{REGISTERED_NAME}-v1"
     manifest, card = json.loads((bundle / "manifest.json").read_text()), (bundle / "README.md").read_text()
     assert manifest["inputs"] == [{"name": "image", "dtype": "uint8", "shape": ["batch", 48, 48, 3]}]
-    for text in ("classifies 48 x 48 RGB", "uint8 [batch, 48, 48, 3]", "np.zeros((1, 48, 48, 3)", "to 48 x 48 by"):
+    for text in (
+        "classifies 48 x 48 RGB",
+        "uint8 [batch, 48, 48, 3]",
+        "np.zeros((1, 48, 48, 3)",
+        "48 x 48 pixels by averaging",
+    ):
         assert text in card
     signature = mlflow.models.get_model_info(f"models:/{REGISTERED_NAME}/1").signature
     assert signature.inputs.inputs[0].shape == (-1, 48, 48, 3)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from pipeline.common.errors import PipelineError
 from pipeline.data.splits import Split
+from pipeline.models.inference import predict
 from pipeline.models.networks import NETWORKS
 from pipeline.training import devices
 from pipeline.training.batch_norm import with_fused_normalization
@@ -181,7 +182,7 @@ def best_model(build: Callable[[], keras.Model], weights: list[np.ndarray]) -> k
 
 def accuracy_and_loss(model: keras.Model, split: Split) -> tuple[float, float]:
     """Accuracy, and mean cross-entropy in nats, of a network on a split."""
-    probabilities = model.predict(split.images, batch_size=EVALUATION_BATCH, verbose=0)
+    probabilities = predict(model, split.images, EVALUATION_BATCH)
     of_label = probabilities[np.arange(len(split.labels)), split.labels].astype(np.float64)
     accuracy = np.mean(probabilities.argmax(axis=1) == split.labels)
     return float(accuracy), float(-np.mean(np.log(np.maximum(of_label, 1e-30))))

@@ -1,18 +1,20 @@
 """Batches for Keras: seeded order and augmentation for training, neither for validation.
 
 Random values depend only on the seed and the step, so training can resume after any epoch. Images
-stay uint8 in memory. The autotuner of tf.data is off, because each epoch would end with a wait of
+stay uint8 in memory; those of a memory-mapped split stay in its file until their batch. The autotuner of tf.data is off, because each epoch would end with a wait of
 seconds for its thread.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from pipeline.data.cifar10 import CHANNELS
-from pipeline.data.splits import Split
+from pipeline.data.splits import Split, batch_of
 from pipeline.models.networks import Augmentation
 
-EVALUATION_BATCH = 500  # images; larger batches need more memory and are not faster on a CPU
+EVALUATION_BATCH = 500  # images of side 32; larger batches need more memory and are not faster on a CPU
 
 
 def steps_per_epoch(images: int, size: int) -> int:
@@ -23,7 +25,7 @@ def steps_per_epoch(images: int, size: int) -> int:
 def training_batches(split: Split, size: int, augmentation: Augmentation, seed: int, epochs: range) -> tf.data.Dataset:
     """All batches of these epochs: uint8 (size, side, side, 3), float32 (size, classes)."""
     augmentation = augmentation.scaled_to(split.side)
-    images, labels = tf.constant(split.images), tf.constant(split.labels)
+    images_at, labels = reader(split.images), tf.constant(split.labels)
     count = len(split.labels)
     steps = steps_per_epoch(count, size)
     flipped_first = tf.random.stateless_uniform((count,), (seed, 0), 0, 2, tf.int64)
@@ -33,7 +35,7 @@ def training_batches(split: Split, size: int, augmentation: Augmentation, seed: 
         chosen = tf.random.experimental.index_shuffle(
             position, tf.stack([seed, epoch]), tf.constant(count - 1, tf.int64)
         )
-        augmented, step_seed = tf.gather(images, chosen), tf.stack([seed, step])
+        augmented, step_seed = images_at(chosen), tf.stack([seed, step])
         if augmentation.flip or augmentation.shift:
             flipped = (tf.gather(flipped_first, chosen) + epoch) % 2 if augmentation.flip else tf.zeros_like(chosen)
             augmented = flip_and_shift(augmented, flipped, augmentation.shift, step_seed)
@@ -46,8 +48,27 @@ def training_batches(split: Split, size: int, augmentation: Augmentation, seed: 
 
 def validation_batches(split: Split) -> tf.data.Dataset:
     """All images in the order of the split: uint8 (n, side, side, 3), float32 (n, classes)."""
-    data = tf.data.Dataset.from_tensor_slices((split.images, split.labels)).batch(EVALUATION_BATCH)
-    return _prefetched(data.map(lambda images, labels: (images, targets(labels, len(split.class_names), 0.0))))
+    images_at, labels = reader(split.images), tf.constant(split.labels)
+    count, size = len(split.labels), batch_of(EVALUATION_BATCH, split.images)
+
+    def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        chosen = tf.range(start, tf.minimum(start + size, count))
+        return images_at(chosen), targets(tf.gather(labels, chosen), len(split.class_names), 0.0)
+
+    return _prefetched(tf.data.Dataset.range(0, count, size).map(batch))
+
+
+def reader(images: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A function of positions, int64 (n,), that gives these images; those of a np.memmap are read from its file."""
+    if not isinstance(images, np.memmap):
+        constant = tf.constant(images)
+        return lambda positions: tf.gather(constant, positions)
+
+    def read(positions: tf.Tensor) -> tf.Tensor:
+        found = tf.numpy_function(lambda rows: images[rows], [positions], tf.uint8, stateful=False)
+        return tf.ensure_shape(found, (*positions.shape, *images.shape[1:]))
+
+    return read
 
 
 def _prefetched(data: tf.data.Dataset) -> tf.data.Dataset:

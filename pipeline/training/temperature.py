@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.data.splits import Split
+from pipeline.models.inference import predict
 
 if TYPE_CHECKING:
     import keras
 
-BATCH_SIZE = 250  # images
+BATCH_SIZE = 250  # images of side 32
 BOUNDS = 0.25, 4.0  # of a temperature: if every validation image is classified correctly, the best would be 0
 
 
@@ -32,7 +33,7 @@ def predict_logits(model: "keras.Model", images: np.ndarray) -> np.ndarray:
     import keras
 
     last = model.layers[-1]
-    features = keras.Model(model.inputs, last.input).predict(images, batch_size=BATCH_SIZE, verbose=0)
+    features = predict(keras.Model(model.inputs, last.input), images, BATCH_SIZE)
     kernel, *bias = (weights.astype(np.float64) for weights in last.get_weights())
     return features.astype(np.float64) @ kernel + sum(bias)
 

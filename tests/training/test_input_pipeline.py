@@ -51,6 +51,41 @@ def test_validation_has_every_image_in_the_order_of_the_split():
     assert labels.numpy().tolist() == np.eye(3)[[0, 1, 2, 0, 1, 2, 0]].tolist()
 
 
+@pytest.fixture
+def mapped(tmp_path):
+    """A split of noise, in memory and memory-mapped."""
+    images = np.random.default_rng(0).integers(0, 256, (50, 16, 16, 3), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    split = Split(images, (np.arange(50) % 3).astype(np.uint16), 0, NAMES, "")
+    return split, split._replace(images=np.load(tmp_path / "images.npy", mmap_mode="r"))
+
+
+def test_batches_of_a_memory_mapped_split_are_those_in_memory(mapped, monkeypatch):
+    monkeypatch.setattr(input_pipeline, "EVALUATION_BATCH", 20)
+    augmentation = Augmentation(True, shift=4, cutout=12, smoothing=0.1)
+    for name, arguments in {
+        "training_batches": (8, augmentation, 3, range(1, 3)),
+        "validation_batches": (),
+    }.items():
+        one, other = (list(getattr(input_pipeline, name)(split, *arguments)) for split in mapped)
+        assert len(one) == (12 if arguments else 3)
+        for (images, labels), (same_images, same_labels) in zip(one, other, strict=True):
+            np.testing.assert_array_equal(images, same_images)
+            np.testing.assert_array_equal(labels, same_labels)
+            assert images.shape == same_images.shape
+
+
+def test_a_memory_mapped_split_is_read_batch_by_batch(mapped, monkeypatch):
+    """Not a copy: what is written into the file later is what a batch contains."""
+    _, split = mapped
+    batches = input_pipeline.validation_batches(split)
+    written = np.load(split.images.filename, mmap_mode="r+")
+    written[:] = 7
+    written.flush()
+    ((images, _),) = batches
+    assert (images.numpy() == 7).all()
+
+
 def test_smoothing_spreads_a_share_of_the_label_over_all_classes():
     np.testing.assert_allclose(
         input_pipeline.targets(np.array([2, 0]), 4, 0.2), [[0.05, 0.05, 0.85, 0.05], [0.85, 0.05, 0.05, 0.05]]
