@@ -8,6 +8,7 @@ from benchmarks.ablation import ablation_table
 from benchmarks.drift import drift_text
 from benchmarks.inference import inference_text
 from benchmarks.rows import read_rows
+from benchmarks.skewed import skewed_table
 from benchmarks.training_report import by_network, draw, matmul_peaks, short_table, training_table
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import Json
@@ -17,6 +18,7 @@ TRAINING = Path("benchmarks/training.json")
 ABLATION = Path("benchmarks/ablation.json")
 DRIFT = Path("benchmarks/drift.json")
 INFERENCE = Path("benchmarks/inference.json")
+SKEWED = Path("benchmarks/skewed.json")
 PICTURE = Path("docs/pictures/training.png")
 BEGIN, END = "<!-- results: written by `make bench` -->", "<!-- end of results -->"
 
@@ -38,6 +40,7 @@ def generated_texts(rows: dict[str, Json]) -> dict[str, str]:
         "docs/results.md": results_text(results, rows),
         "docs/training.md": ablation_table(read_rows(ABLATION)),
         "docs/drift.md": drift_text(read_rows(DRIFT)),
+        "docs/own-pictures.md": skewed_table(read_rows(SKEWED)),
         "docs/deployment.md": inference_text(read_rows(INFERENCE)),
     }
 

@@ -18,8 +18,9 @@ from benchmarks.ablation import measure_ablation
 from benchmarks.drift import measure_drift
 from benchmarks.inference import bench_inference
 from benchmarks.measure import measure
-from benchmarks.readme import ABLATION, DRIFT, INFERENCE, RESULTS, TRAINING, write_reports
+from benchmarks.readme import ABLATION, DRIFT, INFERENCE, RESULTS, SKEWED, TRAINING, write_reports
 from benchmarks.rows import Rows
+from benchmarks.skewed import measure_skewed
 from benchmarks.training import measure_training
 from pipeline.common.errors import PipelineError, exit_on_error
 from pipeline.common.files import Json, exclusive, read_json, sha256_of, write_json
@@ -32,7 +33,7 @@ from pipeline.data.splits import SPLIT_NAMES
 DEFAULT_ARCHIVE = Path("data/raw/cifar-10-python.tar.gz")
 PICTURES = Path("docs/pictures")
 REPEATS = 3
-SECTIONS = ("all", "pipeline", "inference", "training", "ablation", "drift")
+SECTIONS = ("all", "pipeline", "inference", "training", "ablation", "drift", "skewed")
 
 
 def main() -> None:
@@ -59,6 +60,8 @@ def main() -> None:
             write_json(DRIFT, today | measure_drift(archive, data))
         if section == "ablation":
             measure_ablation(Rows(ABLATION, conditions), splits[:2], arguments.seeds)
+        if section == "skewed":
+            measure_skewed(Rows(SKEWED, conditions), splits, arguments.seeds)
     write_reports()
 
 
@@ -68,7 +71,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--archive", type=Path, default=DEFAULT_ARCHIVE, help="in CIFAR-10's format")
     parser.add_argument("--name", help="name of the data in tables; the default is download.name of params.yaml")
     parser.add_argument("--section", choices=SECTIONS, default="all")
-    seeds_help = "trainings of `basic` and `fast`; tables show their medians"
+    seeds_help = "trainings of each network or variant; tables show medians or means"
     parser.add_argument("--seeds", type=int, choices=range(1, 11), default=1, help=seeds_help)
     accurate_help = "train `accurate` once, which takes an hour (section training)"
     parser.add_argument("--accurate", action="store_true", help=accurate_help)
