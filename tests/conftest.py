@@ -7,7 +7,7 @@ from stores import empty_store
 from toy_models import COLOURS, VERSION_FACTS, write_colour_model
 
 from pipeline.common.environment import ignore_user_settings
-from pipeline.data.splits import SPLIT_NAMES, Split, write_split
+from pipeline.data.splits import SPLIT_NAMES, Split, read_split, write_split
 from pipeline.data.synthetic import CLASS_NAMES, generate, write_archive
 
 ignore_user_settings()
@@ -60,7 +60,8 @@ def trained_model(splits, tmp_path, monkeypatch):
     epochs = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.5}]
     data = data_tags(read_json(splits["verdict"], ""))
     record = TrainingRecord(figures, data, {"download.name": "generated", "train.model": "basic"}, epochs)
-    save_model(NETWORKS["basic"].build(10, 32), tmp_path / "model.keras", record)
+    classes = len(read_split(splits["train"]).class_names)
+    save_model(NETWORKS["basic"].build(classes, 32), tmp_path / "model.keras", record)
     return tmp_path / "model.keras"
 
 

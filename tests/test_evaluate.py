@@ -1,10 +1,13 @@
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
+from projects import approve
+from validation_runs import change_all
 
 from pipeline.common.files import read_csv
-from pipeline.data.splits import read_split
+from pipeline.data.splits import SPLIT_NAMES, read_split
 from pipeline.evaluate import EvaluateParams, evaluate
 
 OUTPUTS = {
@@ -15,6 +18,19 @@ OUTPUTS = {
     "reliability": "r.csv",
     "plots": "plots",
 }
+
+
+@pytest.fixture
+def classes(splits, request):
+    """The splits with as many classes as the parameter says; the labels of some are in no image."""
+    names, dtype = np.array([f"class {number}" for number in range(request.param)]), np.min_scalar_type(request.param)
+    change_all(
+        splits,
+        labels=lambda labels: (labels.astype(int) * 29 % request.param).astype(dtype),
+        class_names=lambda _: names,
+    )
+    approve(splits["verdict"], {name: splits[name] for name in SPLIT_NAMES})
+    return request.param
 
 
 @pytest.fixture
@@ -81,3 +97,18 @@ def test_two_evaluations_write_the_same_bytes_into_one_run(inputs, tmp_path):
 
     client = mlflow.MlflowClient()
     assert len(client.search_runs([client.get_experiment_by_name("cifar10").experiment_id])) == 1
+
+
+@pytest.mark.parametrize("classes", [2, 3, 300], indirect=True)
+def test_any_number_of_classes_can_be_evaluated_also_classes_without_images(classes, inputs, tmp_path):
+    out = outputs(tmp_path / "out")
+    evaluate(EvaluateParams(pictures=6), **inputs, **out)
+    split, rows = read_split(inputs["test_split"]), read_csv(out["per_class"])
+    assert [int(row["images"]) for row in rows] == np.bincount(split.labels, minlength=classes).tolist()
+    assert [row["actual"] for row in read_csv(out["predictions"])] == split.class_names[split.labels].tolist()
+    figures = json.loads(out["metrics"].read_text())
+    recalls = [float(row["recall"]) for row in rows if row["images"] != "0"]
+    assert figures.get("balanced_accuracy", figures["accuracy"]) == pytest.approx(np.mean(recalls))
+    assert {name for name in ("top3_accuracy", "top5_accuracy") if name in figures} == (
+        {"top3_accuracy", "top5_accuracy"} if classes == 300 else set()
+    )

@@ -225,6 +225,14 @@ def test_the_download_survives_a_forced_run():
     assert STAGES["download"]["outs"] == [{"data/raw/cifar-10-python.tar.gz": {"persist": True}}]
 
 
+def test_the_templates_of_plots_exist():
+    plots = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
+    named = {
+        plot["template"] for each in plots if isinstance(each, dict) for plot in each.values() if "template" in plot
+    }
+    assert named == {path.stem for path in (ROOT / ".dvc/plots").iterdir()}
+
+
 def test_compiled_files_change_no_dependency():
     """Folders are dependencies, and DVC hashes every file in them (treeverse/dvc #2144)."""
     assert "__pycache__/" in (ROOT / ".dvcignore").read_text().splitlines()
