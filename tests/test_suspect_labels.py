@@ -87,6 +87,18 @@ def test_without_suspects_all_outputs_are_written(tmp_path):
     assert (figures["suspects"], figures["share"]) == (0, 0)
 
 
+def test_images_of_another_side_with_a_class_of_two_images_are_searched(tmp_path):
+    split = paint(240, side=16)
+    few = np.flatnonzero(split.labels != 2).tolist() + np.flatnonzero(split.labels == 2)[:2].tolist()
+    training = split._replace(**{name: getattr(split, name)[few] for name in ("images", "labels", "archive_index")})
+    inputs, out = make_inputs(tmp_path, training, paint(30, first=240, side=16)), outputs(tmp_path / "out")
+    suspect_labels(PARAMS.model_copy(update={"folds": 3, "epochs": 3}), **inputs, **out)
+    figures = json.loads(out["metrics"].read_text())
+    assert (figures["images"], figures["validation_accuracy"]) == (192, 1)
+    assert figures["out_of_fold_accuracy"] > 0.9
+    assert figures["suspects"] == len(read_csv(out["table"])) < 5
+
+
 def test_suspects_among_many_classes_of_another_side_are_ranked_and_drawn():
     split = paint(6, side=48)._replace(class_names=np.array([f"class {i}" for i in range(300)]))
     split = split._replace(labels=np.array([299, 299, 43, 43, 43, 299], np.uint16))

@@ -21,10 +21,12 @@ def class_thresholds(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarra
 def find_suspects(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Images whose most probable confident class is not their label: positions, and those classes, int64 (m,) each.
 
-    The least probable label is first. The arguments are those of `class_thresholds`.
+    An image whose label is its most probable class is no suspect, as in cleanlab: the threshold of a rare class can be
+    so low that other classes are more probable. The least probable label is first. The arguments are those of
+    `class_thresholds`.
     """
     is_confident = probabilities >= class_thresholds(probabilities, labels)  # (n, classes)
     suggested = np.where(is_confident, probabilities, -1).argmax(1)
-    chosen = np.flatnonzero(is_confident.any(1) & (suggested != labels))
+    chosen = np.flatnonzero(is_confident.any(1) & (suggested != labels) & (probabilities.argmax(1) != labels))
     chosen = chosen[np.argsort(probabilities[chosen, labels[chosen]], kind="stable")]
     return chosen, suggested[chosen]

@@ -24,6 +24,13 @@ def test_suspects_have_another_confident_class_than_their_label_and_the_least_pr
     assert suggested.tolist() == [1, 0]
 
 
+def test_a_rare_class_with_a_low_threshold_does_not_make_other_images_suspects():
+    probabilities = np.array([[0.9, 0.1], [0.7, 0.3], [0.8, 0.2], [0.9, 0.1]], np.float32)
+    labels = np.array([0, 0, 0, 1])
+    assert class_thresholds(probabilities, labels) == pytest.approx([0.8, 0.1])
+    assert [found.tolist() for found in find_suspects(probabilities, labels)] == [[3], [0]]
+
+
 def test_labels_of_more_than_256_classes_are_compared_as_they_are():
     probabilities = np.full((4, 300), 0.001, np.float32)
     probabilities[[0, 1, 2, 3], [299, 43, 299, 299]] = 0.7
