@@ -195,7 +195,7 @@ def _describe_limits(limits: Mapping[str, object]) -> str:
 def _shown(values: list[int] | list[str]) -> list[str]:
     """The values as text; of many values the first ones and the last."""
     words = list(map(str, values))
-    return words if len(words) <= SHOWN_VALUES else [*words[:SHOWN_ROWS], "...", words[-1]]
+    return words if len(words) <= SHOWN_VALUES else [*words[:3], "…", words[-1]]
 
 
 def _describe_observed(table: str, rows: pd.DataFrame, result: "ExpectationValidationResult") -> str:
