@@ -9,7 +9,8 @@ from pydantic import Field
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import atomic_outputs, removed_on_failure, sha256_of, write_json
 from pipeline.common.params import Params, run_stage
-from pipeline.data.splits import batch_of, read_split, require_validated
+from pipeline.data.large_arrays import batch_of
+from pipeline.data.splits import read_split, require_validated
 from pipeline.models.inference import predict
 from pipeline.models.keras_backend import filtered_stderr
 from pipeline.models.saving import load_model, read_training_record

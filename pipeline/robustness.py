@@ -8,7 +8,7 @@ from pydantic import Field
 
 from pipeline.common.files import atomic_outputs, removed_on_failure, write_csv, write_json
 from pipeline.common.params import Params, run_stage
-from pipeline.data.blocks import images_per_block
+from pipeline.data.large_arrays import images_per_block
 from pipeline.data.splits import Split, read_split, require_validated
 from pipeline.evaluation.metrics import wilson_interval
 from pipeline.evidence.corruptions import CORRUPTIONS, SEVERITIES, corrupted

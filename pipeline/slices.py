@@ -8,8 +8,8 @@ from pydantic import Field
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import atomic_outputs, read_csv, write_csv
 from pipeline.common.params import Params, run_stage
-from pipeline.data.blocks import blocks
 from pipeline.data.image_grid import NO_VERSION, new_figure
+from pipeline.data.large_arrays import blocks
 from pipeline.data.luminance import brightness, contrast, luminance
 from pipeline.data.splits import read_split, require_validated
 from pipeline.evaluation.metrics import wilson_interval

@@ -13,8 +13,8 @@ from pydantic import Field
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import atomic_outputs, removed_on_failure, write_csv, write_json
 from pipeline.common.params import run_stage
-from pipeline.data.blocks import images_per_block
 from pipeline.data.image_grid import INK, captioned_grid, shortened
+from pipeline.data.large_arrays import images_per_block
 from pipeline.data.splits import Split, read_split, require_validated
 from pipeline.evidence.confident_learning import find_suspects
 from pipeline.models.keras_backend import filtered_stderr, start_keras

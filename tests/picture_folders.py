@@ -28,10 +28,11 @@ def write_class(folder, pictures):
 
 
 def write_folder(folder, counts, seed=0):
-    """Write class folders of shapes: as many pictures of each class as `counts` says by name."""
-    pictures = shape_pictures(max(counts.values()) * len(CLASS_NAMES), seed)
+    """Write class folders of shapes: as many pictures of each class as `counts` says by name; no picture twice."""
     for number, (name, count) in enumerate(counts.items()):
-        write_class(folder / name, [each for each, label in pictures if label == number % len(CLASS_NAMES)][:count])
+        shape = number % len(CLASS_NAMES)
+        pictures = shape_pictures(count * len(CLASS_NAMES), seed + number // len(CLASS_NAMES))
+        write_class(folder / name, [picture for picture, label in pictures if label == shape])
     return folder
 
 

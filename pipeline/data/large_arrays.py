@@ -1,18 +1,36 @@
-"""Images in memory, or memory-mapped if they are many: the system then keeps in memory what is in use.
+"""Images of any size and number: in blocks of bounded memory, and memory-mapped if they are many.
 
-The files of memory-mapped arrays have no name, so they are gone when the process ends, however it ends.
+The system keeps in memory what is in use of a memory-mapped array. The files of memory-mapped arrays have no name, so they are gone when the process ends, however it ends.
 """
 
+import math
 import os
 import struct
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 LIMIT = 200_000 * 64 * 64 * 3  # bytes, 2.5 GB; larger arrays are memory-mapped
 BLOCK = 1_000  # images that are copied at once
+
+
+def images_per_block(images: np.ndarray, nbytes: int) -> int:
+    """How many `images`, uint8 (n, height, width, 3), have `nbytes` bytes together; at least 1."""
+    return max(1, nbytes // math.prod(images.shape[1:]))
+
+
+def batch_of(size: int, images: np.ndarray) -> int:
+    """How many of `images`, uint8 (n, side, side, 3), have the bytes of `size` images of side 32; at most `size`."""
+    return min(size, images_per_block(images, size * 32 * 32 * 3))
+
+
+def blocks(images: np.ndarray, nbytes: int) -> Iterator[np.ndarray]:
+    """`images`, uint8 (n, height, width, 3), in their order, `nbytes` bytes at once, or one image if it has more."""
+    step = images_per_block(images, nbytes)
+    return (images[start : start + step] for start in range(0, len(images), step))
 
 
 def new_images(shape: tuple[int, ...], folder: Path, limit: int | None = None) -> np.ndarray:

@@ -81,11 +81,6 @@ def read_split(path: Path) -> Split:
     return Split(**(fields | texts | {"is_cifar10": is_cifar10}))
 
 
-def batch_of(size: int, images: np.ndarray) -> int:
-    """How many of `images`, uint8 (n, side, side, 3), have the bytes of `size` images of side 32; at most `size`."""
-    return min(size, max(1, size * 32 * 32 * 3 // images[0].nbytes))
-
-
 def combined_sha256(hashes: dict[str, str]) -> str:
     """One hash for the three splits, from their files' SHA-256."""
     return hashlib.sha256("".join(hashes[name] for name in SPLIT_NAMES).encode()).hexdigest()

@@ -6,7 +6,7 @@ Both use only luminance, so a recoloured copy is still found. Neither uses label
 
 import numpy as np
 
-from pipeline.data.blocks import blocks
+from pipeline.data.large_arrays import blocks
 from pipeline.data.luminance import luminance
 
 SIDE = 32  # pixels; copies of a picture still agree at this size, and other pictures do not

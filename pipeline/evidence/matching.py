@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from pipeline.data.blocks import images_per_block
+from pipeline.data.large_arrays import images_per_block
 from pipeline.evidence.descriptors import correlation, edge_histograms, fit_whitening, mirrored, unit_rows
 
 ROWS = 250  # images compared at once with all others, at most

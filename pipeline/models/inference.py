@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.data.splits import batch_of
+from pipeline.data.large_arrays import batch_of
 
 if TYPE_CHECKING:
     import keras

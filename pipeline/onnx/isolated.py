@@ -18,8 +18,8 @@ import numpy as np
 
 from pipeline.common.errors import PipelineError, printable, root_cause
 from pipeline.data.cifar10 import CHANNELS
+from pipeline.data.large_arrays import batch_of
 from pipeline.data.pictures import PREPROCESSING, SIDES
-from pipeline.data.splits import batch_of
 from pipeline.onnx.session import INPUT, OUTPUT, open_session, predict_probabilities
 
 if TYPE_CHECKING:

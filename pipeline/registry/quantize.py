@@ -14,7 +14,8 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from pipeline.common.processor import processor_facts
-from pipeline.data.splits import Split, batch_of
+from pipeline.data.large_arrays import batch_of
+from pipeline.data.splits import Split
 from pipeline.onnx.session import INPUT, open_session, predict_probabilities
 from pipeline.registry.latency import seconds_in_turn
 

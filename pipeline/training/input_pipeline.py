@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.data.cifar10 import CHANNELS
-from pipeline.data.splits import Split, batch_of
+from pipeline.data.large_arrays import batch_of
+from pipeline.data.splits import Split
 from pipeline.models.networks import Augmentation
 
 EVALUATION_BATCH = 500  # images of side 32; larger batches need more memory and are not faster on a CPU

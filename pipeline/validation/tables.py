@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from pipeline.data.blocks import images_per_block
+from pipeline.data.large_arrays import images_per_block
 from pipeline.data.splits import Split
 from pipeline.validation.image_statistics import image_statistics
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.common.errors import PipelineError
-from pipeline.data.splits import batch_of, read_split, require_validated, write_split
+from pipeline.data.splits import read_split, require_validated, write_split
 
 
 def test_a_split_is_read_as_it_was_written(splits, tmp_path):
@@ -20,11 +20,6 @@ def test_an_absent_or_damaged_split_is_reported(tmp_path, content):
         (tmp_path / "test.npz").write_bytes(content)
     with pytest.raises(PipelineError, match=r"cannot read the split .*test.npz.*dvc repro"):
         read_split(tmp_path / "test.npz")
-
-
-@pytest.mark.parametrize(("size", "side", "images"), [(64, 32, 64), (64, 16, 64), (500, 128, 31), (2, 128, 1)])
-def test_batches_of_larger_images_are_smaller_with_the_same_bytes(size, side, images):
-    assert batch_of(size, np.zeros((3, side, side, 3), np.uint8)) == images
 
 
 def test_validated_splits_pass(splits):
