@@ -16,7 +16,7 @@ from projects import ROOT, run
 
 from pipeline.common.files import read_json, sha256_of, write_json
 from pipeline.data.pictures import read_image
-from pipeline.predict import files_in
+from pipeline.predict import files_in, result_line
 
 RED, GREEN, WHITE = (200, 10, 10), (10, 200, 10), (255, 255, 255)
 
@@ -32,6 +32,14 @@ def test_the_best_classes_come_first_with_their_probabilities(bundle, tmp_path):
     one, two = done.stdout.splitlines()
     assert one == f"{tmp_path}/a.png: red 95.7%  green 2.1%  blue 2.1%"
     assert two.startswith(f"{tmp_path}/b.jpg: green 9")
+
+
+def test_with_two_classes_two_are_printed_and_with_many_the_best_three():
+    two, many = np.array([0.25, 0.75], np.float32), np.full(1000, 0.0005, np.float32)
+    many[[7, 999, 500]] = 0.3, 0.2, 0.1
+    assert result_line(Path("a.png"), two, ["cat", "dog"], False) == "a.png: dog 75.0%  cat 25.0%"
+    names = [f"class {number}" for number in range(1000)]
+    assert result_line(Path("a.png"), many, names, False) == "a.png: class 7 30.0%  class 999 20.0%  class 500 10.0%"
 
 
 def test_json_is_an_object_per_file(bundle, tmp_path):
