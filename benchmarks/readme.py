@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks.ablation import ablation_table
 from benchmarks.drift import drift_text
+from benchmarks.evidence_report import evidence_text
 from benchmarks.inference import inference_text
 from benchmarks.rows import read_rows
 from benchmarks.skewed import skewed_table
@@ -38,6 +39,7 @@ def generated_texts(rows: dict[str, Json]) -> dict[str, str]:
     return {
         "README.md": summary_text(results, rows),
         "docs/results.md": results_text(results, rows),
+        "docs/evidence.md": evidence_text(results),
         "docs/training.md": ablation_table(read_rows(ABLATION)),
         "docs/drift.md": drift_text(read_rows(DRIFT)),
         "docs/own-pictures.md": skewed_table(read_rows(SKEWED)),

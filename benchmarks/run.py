@@ -16,6 +16,7 @@ import yaml
 
 from benchmarks.ablation import measure_ablation
 from benchmarks.drift import measure_drift
+from benchmarks.evidence_report import evidence_figures
 from benchmarks.inference import bench_inference
 from benchmarks.measure import measure
 from benchmarks.readme import ABLATION, DRIFT, INFERENCE, RESULTS, SKEWED, TRAINING, write_reports
@@ -23,7 +24,7 @@ from benchmarks.rows import Rows
 from benchmarks.skewed import measure_skewed
 from benchmarks.training import measure_training
 from pipeline.common.errors import PipelineError, exit_on_error
-from pipeline.common.files import Json, exclusive, read_json, sha256_of, write_json
+from pipeline.common.files import Json, exclusive, sha256_of, write_json
 from pipeline.common.params import read_params
 from pipeline.common.processor import machine
 from pipeline.data.archive import read_archive
@@ -94,8 +95,7 @@ def bench_pipeline(scratch: Path, folder: Path) -> Json:
     results["evidence"] = time_stages(folder, stages(folder / "evidence"), 1)
     print("bench: dvc repro if nothing changed", flush=True)
     results["nothing_to_do_seconds"] = time_nothing_to_do(folder)
-    files = folder.glob("reports/metrics/*.json")
-    results["metrics"] = {path.stem: read_json(path, "Run `make bench` again.") for path in files}
+    results |= evidence_figures(folder)
     results["model"] = read_params()["train"]["model"]
     print("bench: make demo in a clone", flush=True)
     results["clone_to_demo_seconds"] = time_clone(scratch)
