@@ -14,14 +14,16 @@ import numpy as np
 from tqdm import tqdm
 
 from pipeline.common.errors import PipelineError, exit_on_error
-from pipeline.common.files import Json, atomic_outputs, write_csv
+from pipeline.common.files import Json, atomic_outputs, sha256_of, write_csv
 from pipeline.common.params import read_params
 from pipeline.data.archive_writer import batch, write_tar
 from pipeline.data.pictures import PREPROCESSING, SIDES
 from pipeline.data.stratified import proportional, stratified_choice
 from pipeline.packing.folder import Picture, Problem, find_pictures, shown_list
+from pipeline.packing.params_file import as_yaml, write_settings
 from pipeline.packing.reading import find_repeated, read_pictures
-from pipeline.packing.settings import Part, as_yaml, download_settings, fitting_settings, write_settings
+from pipeline.packing.settings import Part, download_settings, fitting_settings
+from pipeline.training.settings import TrainParams
 
 ROWS = 10_000  # images in a batch at most, as in CIFAR-10
 BATCH_BYTES = 1 << 27  # of the images in a batch at most
@@ -59,10 +61,9 @@ def pack(folder: Path, side: int, archive: Path, skip: bool, write: bool) -> Non
         skip: leave out pictures that cannot be used, instead of refusing the folder.
         write: set the settings.
     """
-    table = archive.with_name(f"{archive.name.split('.')[0]}.csv")
-    if existing := [path for path in (archive, table) if path.exists()]:
-        raise PipelineError(f"{existing[0]} exists. Delete it, or choose another OUT, then run the command again.")
-    found, params = find_pictures(folder), read_params()
+    table = table_beside(archive, folder)
+    train_params = TrainParams.of_section("train", read_params().get("train"))
+    found = find_pictures(folder)
     archive.parent.mkdir(parents=True, exist_ok=True)
     images, unreadable = read_pictures(found.pictures, side, archive.parent)
     kept = usable(found.pictures, images, found.problems + unreadable, skip)
@@ -71,14 +72,34 @@ def pack(folder: Path, side: int, archive: Path, skip: bool, write: bool) -> Non
         with draft.open("wb") as file:
             write_tar(file, "batches", members(packed, folder), LEVEL)
         write_csv(table_draft, file_rows(packed, folder))
-    train, test = packed.part("train"), packed.part("test")
+        size = draft.stat().st_size
+        settings = {"download": download_settings(archive, sha256_of(draft), size, folder.resolve().name)}
+        settings |= fitting_settings(
+            packed.part("train"), packed.part("test"), len(packed.class_names), train_params.model
+        )
+        if write:
+            write_settings(settings)
     print(
-        f"pack: {archive}, {archive.stat().st_size / 1e6:,.1f} MB: {len(train.rows):,} training and {len(test.rows):,} "
+        f"pack: {archive}, {size / 1e6:,.1f} MB: {packed.train:,} training and {len(packed.rows) - packed.train:,} "
         f"test images of {len(packed.class_names)} classes, {side} x {side} pixels; {table} lists their files"
     )
-    settings = {"download": download_settings(archive, folder.resolve().name)}
-    settings |= fitting_settings(train, test, len(packed.class_names), params["train"]["model"])
-    announce(settings, write)
+    if write:
+        print("pack: params.yaml describes this archive now. `make repro` trains on it.")
+    else:
+        print(f"pack: set these keys in params.yaml (WRITE=1 does it), then run `make repro`:\n\n{as_yaml(settings)}")
+
+
+def table_beside(archive: Path, folder: Path) -> Path:
+    """The path of the table of files; `PipelineError` if the archive or the table cannot be written there."""
+    name = archive.name.removesuffix(".tar.gz")
+    if name in ("", archive.name):
+        raise PipelineError(f"OUT is {str(archive)!r}, but it should be a file name that ends in .tar.gz: {USAGE}")
+    if archive.resolve().is_relative_to(folder.resolve()):
+        raise PipelineError(f"OUT is {archive}, in the folder of the pictures. Choose a path outside of {folder}.")
+    table = archive.with_name(f"{name}.csv")
+    if existing := [path for path in (archive, table) if path.exists()]:
+        raise PipelineError(f"{existing[0]} exists. Delete it, or choose another OUT, then run the command again.")
+    return table
 
 
 def usable(pictures: list[Picture], images: np.ndarray, problems: list[Problem], skip: bool) -> np.ndarray:
@@ -171,18 +192,9 @@ def file_rows(packed: Packed, folder: Path) -> list[dict[str, object]]:
     ]
 
 
-def announce(settings: Json, write: bool) -> None:
-    """Set the settings in params.yaml, or print them."""
-    if write:
-        write_settings(settings)
-        print("pack: params.yaml describes this archive now. `make repro` trains on it.")
-    else:
-        print(f"pack: set these keys in params.yaml (WRITE=1 does it), then run `make repro`:\n\n{as_yaml(settings)}")
-
-
 def side_of(text: str) -> int:
     """The number of pixels; `PipelineError` if it is another text."""
-    if not text.isdecimal() or int(text[:9]) not in SIDES:
+    if text not in map(str, SIDES):
         raise PipelineError(
             f"SIDE is {text!r}, but it should be a whole number of pixels, {SIDES.start} to {SIDES.stop - 1}: {USAGE}"
         )

@@ -13,10 +13,11 @@ from picture_folders import noise_picture, write_noise
 from PIL import Image
 from projects import ROOT, run
 
-from pipeline.common.errors import PipelineError
+from pipeline.common.errors import PipelineError, printable
 from pipeline.common.files import sha256_of
 from pipeline.data.archive import read_archive
 from pipeline.data.pictures import PREPROCESSING, read_image
+from pipeline.download import DownloadParams
 from pipeline.pack import pack
 from pipeline.validation.settings import ValidateParams
 
@@ -265,6 +266,51 @@ def test_an_existing_archive_is_not_overwritten(folder):
     assert (folder.parent / "a.tar.gz").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a", "OUT is '.*/a', but it should be a file name that ends in .tar.gz"),
+        ("a.csv", "should be a file name that ends in .tar.gz"),
+        (".tar.gz", "should be a file name that ends in .tar.gz"),
+        ("pictures/a.tar.gz", "in the folder of the pictures. Choose a path outside of .*pictures"),
+        ("pictures/more/a.tar.gz", "in the folder of the pictures"),
+    ],
+)
+def test_an_archive_is_written_only_where_it_can_be_told_apart(folder, name, message):
+    with pytest.raises(PipelineError, match=message):
+        packed(folder, name=name)
+    assert {path.name for path in folder.iterdir()} == {"cat", "dog"}
+
+
+def test_two_archives_with_dots_in_their_names_have_a_table_each(folder):
+    packed(folder, side=16, name="v1.16.tar.gz")
+    packed(folder, side=24, name="v1.24.tar.gz")
+    assert {path.name for path in folder.parent.glob("*.csv")} == {"v1.16.csv", "v1.24.csv"}
+
+
+def test_params_that_cannot_be_set_leave_no_archive(folder):
+    (folder.parent / "params.yaml").write_text((folder.parent / "params.yaml").read_text().replace("prepare:", "p:"))
+    with pytest.raises(PipelineError, match=r"these sections cannot be set in .*params.yaml: download, prepare, "):
+        packed(folder, write=True)
+    assert {path.name for path in folder.parent.iterdir()} == {"params.yaml", "pictures"}
+
+
+def test_an_unknown_network_in_params_is_refused(folder):
+    (folder.parent / "params.yaml").write_text((folder.parent / "params.yaml").read_text().replace(": fast", ": slow"))
+    with pytest.raises(PipelineError, match=r"train.model is 'slow', but it should be one of basic"):
+        packed(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["no", "12:30", "2026-01-01", "a: b", "#x", "~", "\udcff", "a\nb", "caf\u00e9", "x" * 200]
+)
+def test_data_are_named_as_their_folder_under_any_name(folder, name):
+    folder.rename(folder.parent / name)
+    packed(folder.parent / name, write=True)
+    section = yaml.safe_load((folder.parent / "params.yaml").read_text())["download"]
+    assert DownloadParams.of_section("download", section).name == printable(name)[:100]
+
+
 def test_a_disk_that_fills_up_leaves_no_file(folder):
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000)); "
     code = limit + f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv[1:] = ['pictures', '64', 'a.tar.gz']\n"
@@ -284,6 +330,7 @@ def test_a_disk_that_fills_up_leaves_no_file(folder):
         (["pictures", "15", "a.tar.gz"], "SIDE is '15'"),
         (["pictures", "129", "a.tar.gz"], "SIDE is '129'"),
         (["pictures", "64px", "a.tar.gz"], "SIDE is '64px'"),
+        (["pictures", "0000000641", "a.tar.gz"], "SIDE is '0000000641'"),
     ],
 )
 def test_a_missing_or_wrong_option_is_named(folder, arguments, message):

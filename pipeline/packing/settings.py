@@ -1,17 +1,13 @@
 """The sections of params.yaml that fit a packed archive, so that its data is checked from the first run."""
 
-import io
 import math
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedSeq
 
-from pipeline.common.errors import PipelineError
-from pipeline.common.files import Json, atomic_outputs, sha256_of
-from pipeline.common.params import PARAMS_FILE
+from pipeline.common.errors import printable
+from pipeline.common.files import Json
 from pipeline.models.networks import NETWORKS
 from pipeline.validation.tables import moments
 
@@ -21,6 +17,7 @@ HELD_BACK = 10  # one of so many training images is for validation
 STEPS = 20  # of an epoch at least: if there are few images, batches are smaller than the network's own
 SMALLEST_BATCH = 8
 LARGEST_ARCHIVE = 1_000_000_000  # bytes; download.maximum_bytes for CIFAR-10
+LONGEST_NAME = 100  # characters of download.name
 
 
 class Part(NamedTuple):
@@ -95,52 +92,11 @@ def _validate(train: Part, test: Part, classes: int) -> Json:
     }
 
 
-def download_settings(archive: Path, name: str) -> Json:
-    """Section `download` for an archive on this machine; `name` is what tables call the data."""
+def download_settings(archive: Path, sha256: str, size: int, name: str) -> Json:
+    """Section `download` for an archive of `size` bytes on this machine; `name` is what tables call the data."""
     return {
-        "name": name,
-        "sha256": sha256_of(archive),
+        "name": printable(name)[:LONGEST_NAME].strip() or None,
+        "sha256": sha256,
         "urls": [archive.resolve().as_uri()],
-        "maximum_bytes": max(LARGEST_ARCHIVE, archive.stat().st_size),
+        "maximum_bytes": max(LARGEST_ARCHIVE, size),
     }
-
-
-def as_yaml(settings: Json) -> str:
-    """The settings as text to copy into params.yaml."""
-    text = io.StringIO()
-    _yaml().dump(
-        {section: {key: _value(each) for key, each in keys.items()} for section, keys in settings.items()}, text
-    )
-    return text.getvalue()
-
-
-def write_settings(settings: Json, path: Path = PARAMS_FILE) -> None:
-    """Set these keys in params.yaml; comments and all other keys stay."""
-    content = _yaml().load(path.read_text(encoding="utf-8"))
-    for section, keys in settings.items():
-        if not isinstance(content.get(section), dict):
-            raise PipelineError(f"{path} has no section `{section}`. `git checkout {path}` restores it.")
-        for key, value in keys.items():
-            content[section][key] = _value(value)
-    with atomic_outputs(path) as (draft,), draft.open("w", encoding="utf-8") as file:
-        _yaml().dump(content, file)
-
-
-def _yaml() -> YAML:
-    """YAML as in this project's files."""
-    yaml = YAML()
-    yaml.width = 1_000  # never breaks a line
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.representer.add_representer(
-        type(None), lambda found, _: found.represent_scalar("tag:yaml.org,2002:null", "null")
-    )
-    return yaml
-
-
-def _value(value: object) -> object:
-    """A list of numbers on one line; anything else as it is."""
-    if not isinstance(value, list) or not all(isinstance(each, float) for each in value):
-        return value
-    row = CommentedSeq(value)
-    row.fa.set_flow_style()
-    return row
