@@ -291,7 +291,7 @@ def test_two_archives_with_dots_in_their_names_have_a_table_each(folder):
 def test_params_that_cannot_be_set_leave_no_archive(folder):
     (folder.parent / "params.yaml").write_text((folder.parent / "params.yaml").read_text().replace("prepare:", "p:"))
     with pytest.raises(
-        PipelineError, match="params.yaml has no section `prepare`. `git checkout params.yaml` restores it"
+        PipelineError, match=r"params.yaml has no section `prepare`. `git checkout params.yaml` restores it"
     ):
         packed(folder, write=True)
     assert {path.name for path in folder.parent.iterdir()} == {"params.yaml", "pictures"}
