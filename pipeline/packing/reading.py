@@ -2,11 +2,14 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context, parent_process
 from pathlib import Path
 
 import numpy as np
@@ -28,17 +31,20 @@ def read_pictures(pictures: list[Picture], side: int, folder: Path) -> tuple[np.
     """
     images, problems = new_images((len(pictures), side, side, 3), folder), []
     paths = [picture.path for picture in pictures]
-    for number, image in enumerate(tqdm(_read_all(paths, side), "pack: reading", len(paths), unit="", disable=None)):
-        if isinstance(image, str):
-            problems.append(Problem(paths[number], image))
-        else:
-            images[number] = image
+    with closing(_read_all(paths, side)) as found:
+        for number, image in enumerate(tqdm(found, "pack: reading", len(paths), unit="", disable=None)):
+            if isinstance(image, str):
+                problems.append(Problem(paths[number], image))
+            else:
+                images[number] = image
     return images, problems
 
 
-def _read_all(paths: list[Path], side: int) -> Iterator[np.ndarray | str]:
+def _read_all(paths: list[Path], side: int) -> Generator[np.ndarray | str, None, None]:
     """The image of each path in order, or the reason why the file cannot be read."""
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("forkserver")) as pool:
+    _start_fork_server()
+    cores, context = len(os.sched_getaffinity(0)), get_context("forkserver")
+    with ProcessPoolExecutor(cores, context, initializer=_end_with_parent) as pool:
         try:
             for start in range(0, len(paths), WINDOW):
                 yield from pool.map(partial(image_or_reason, side=side), paths[start : start + WINDOW], chunksize=CHUNK)
@@ -47,6 +53,26 @@ def _read_all(paths: list[Path], side: int) -> Iterator[np.ndarray | str]:
                 "a process that reads pictures ended: one of them needs too much memory, or makes Pillow crash. "
                 "Move large or damaged pictures away, then run the same command again."
             ) from None
+
+
+def _start_fork_server() -> None:
+    """Start the process from which the others are forked; they ignore Ctrl-C, and this process ends them."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # they inherit it
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that gives it work is killed: it would wait for work for ever."""
+    threading.Thread(target=_exit_after_parent, daemon=True).start()
+
+
+def _exit_after_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def find_repeated(images: np.ndarray, pictures: list[Picture], rows: np.ndarray) -> list[Problem]:
