@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 N = 5
 SEED = 0
 PORT = 5000
-$(foreach option,ACCURATE ALLOW ARCHIVE EXTRAS NAME SECTION SEEDS VERSION,$(eval $(option) =))
+$(foreach option,ACCURATE ALLOW ARCHIVE EXTRAS FOLDER NAME OUT SECTION SEEDS SIDE SKIP VERSION WRITE,$(eval $(option) =))
 # The commands in dvc.yaml start with `python`:
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -54,8 +54,8 @@ repro: .venv/installed ## run the pipeline on CIFAR-10: check params.yaml, then 
 	@.venv/bin/python -m dvc repro
 
 pack: .venv/installed ## make an archive of your own pictures: FOLDER= SIDE= OUT= WRITE=1 SKIP=1
-	@.venv/bin/python -m pipeline.pack "$(FOLDER)" "$(SIDE)" "$(OUT)" $(if $(filter 1,$(SKIP)),--skip) \
-		$(if $(filter 1,$(WRITE)),--write)
+	@.venv/bin/python -m pipeline.pack $(if $(filter 1,$(SKIP)),--skip) $(if $(filter 1,$(WRITE)),--write) \
+		-- "$(FOLDER)" "$(SIDE)" "$(OUT)"
 
 ui: .venv/installed ## show the runs in MLflow's web pages until Ctrl-C; PORT=5000
 	@.venv/bin/python -m pipeline.ui "$(PORT)"

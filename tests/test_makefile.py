@@ -28,6 +28,11 @@ OPTIONS = {
     "SECTION": ("bench", "a"),
     "SEEDS": ("bench", "7"),
     "ACCURATE": ("bench", "1"),
+    "FOLDER": ("pack", "a"),
+    "SIDE": ("pack", "16"),
+    "OUT": ("pack", "a"),
+    "WRITE": ("pack", "1"),
+    "SKIP": ("pack", "1"),
 }
 
 
