@@ -167,6 +167,7 @@ UNREADABLE = {
     "pipe.png": (os.mkfifo, "not a regular file"),
     "floats.tiff": (lambda path: Image.new("F", (9, 9)).save(path), "unknown range"),
     "broken link.png": (lambda path: path.symlink_to("nowhere"), "No such file"),
+    "link to itself.png": (lambda path: path.symlink_to(path.name), "Too many levels of symbolic links"),
     "link.png": (lambda path: path.symlink_to("/etc/hostname"), "a link out of the folder"),
     "again.png": (lambda path: noise_picture(0).save(path), "the same picture as"),
     "nonutf8-\udcff.png": (lambda path: path.write_text("no picture"), "not an image in one of the formats"),
@@ -182,6 +183,14 @@ def test_a_picture_that_cannot_be_used_is_listed_and_left_out_only_on_request(fo
     assert {path.name for path in folder.parent.iterdir()} == {"params.yaml", "pictures"}
     assert len(packed(folder, skip=True).train_labels) == 12
     assert reason in capsys.readouterr().out
+
+
+def test_links_inside_of_the_folder_are_followed(folder):
+    shutil.move(folder / "dog", folder / ".store")
+    (folder / "dog").symlink_to(".store")
+    shutil.move(folder / "cat/0000.png", folder / "loose.png")
+    (folder / "cat/0000.png").symlink_to("../loose.png")
+    assert len(packed(folder).train_labels) == 12
 
 
 def test_the_same_picture_in_two_classes_is_left_out_of_both(folder):

@@ -51,13 +51,13 @@ def find_pictures(folder: Path) -> Found:
     classes = {part: {path.name: path for path in _folders(path)} for part, path in parts.items()}
     class_names = sorted({name for each in classes.values() for name in each})
     _require_class_names(folder, class_names)
-    root, pictures, problems = folder.resolve(), list[Picture](), list[Problem]()
+    pictures, problems = list[Picture](), list[Problem]()
     for part, paths in classes.items():
         for label, name in enumerate(class_names):
             if name not in paths:
                 raise PipelineError(f"{parts[part]} has no folder of the class {name}, but the other part has one.")
             for path in _files(paths[name], folder):
-                if path.is_symlink() and not path.resolve().is_relative_to(root):
+                if _is_link_out(path, folder):
                     problems.append(Problem(path, "it is a link out of the folder: copy the file"))
                 else:
                     pictures.append(Picture(path, label, part))
@@ -69,11 +69,11 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path, root: Path) -> list[Path]:
-    if folder.is_symlink() and not folder.resolve().is_relative_to(root.resolve()):
+    if _is_link_out(folder, root):
         raise PipelineError(f"the class folder {folder} is a link out of {root}. Copy the folder.")
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".")]
-    if nested := [entry.name for entry in visible if entry.is_dir()]:
+    if nested := [entry.name for entry in visible if Path(entry.path).is_dir()]:
         raise PipelineError(
             f"the class folder {folder} contains the folder {min(nested)}, but only pictures are expected there. "
             f"{LAYOUT.format(root)}"
@@ -81,6 +81,11 @@ def _files(folder: Path, root: Path) -> list[Path]:
     if not visible:
         raise PipelineError(f"the class folder {folder} contains no pictures. Delete it, or add pictures.")
     return [Path(entry.path) for entry in visible]
+
+
+def _is_link_out(path: Path, root: Path) -> bool:
+    # Path.resolve raises RuntimeError for a link to itself.
+    return path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def _require_class_names(folder: Path, names: list[str]) -> None:
