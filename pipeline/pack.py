@@ -19,6 +19,7 @@ from pipeline.common.params import read_params
 from pipeline.data.archive_writer import batch, write_tar
 from pipeline.data.pictures import PREPROCESSING, SIDES
 from pipeline.data.stratified import proportional, stratified_choice
+from pipeline.data.tar_members import unpacked_limit
 from pipeline.packing.folder import Picture, Problem, find_pictures, shown_list
 from pipeline.packing.params_file import as_yaml, write_settings
 from pipeline.packing.reading import find_repeated, read_pictures
@@ -69,8 +70,7 @@ def pack(folder: Path, side: int, archive: Path, skip: bool, write: bool) -> Non
     kept = usable(found.pictures, images, found.problems + unreadable, skip)
     packed = in_order(found.class_names, [found.pictures[row] for row in kept], images, kept)
     with atomic_outputs(archive, table) as (draft, table_draft):
-        with draft.open("wb") as file:
-            write_tar(file, "batches", members(packed, folder), LEVEL)
+        write_archive(draft, packed, folder)
         write_csv(table_draft, file_rows(packed, folder))
         size = draft.stat().st_size
         settings = {"download": download_settings(archive, sha256_of(draft), size, folder.resolve().name)}
@@ -150,6 +150,15 @@ def require_enough(class_names: list[str], pictures: list[Picture]) -> None:
             f"some classes have too few pictures for training, validation and test:\n{shown_list(lines)}\n"
             "Add pictures, or delete these class folders."
         )
+
+
+def write_archive(path: Path, packed: Packed, folder: Path) -> None:
+    """Write the archive; without compression if it would else unpack to more than its reader accepts."""
+    for level in (LEVEL, 0):
+        with path.open("wb") as file:
+            unpacked = write_tar(file, "batches", members(packed, folder), level)
+        if unpacked <= unpacked_limit(path.stat().st_size):
+            return
 
 
 def members(packed: Packed, folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -94,6 +94,14 @@ def test_several_test_batches_are_read_in_order(folder, monkeypatch):
     assert np.array_equal(whole.train_labels, single.train_labels)
 
 
+def test_pictures_that_compress_like_a_bomb_are_packed_and_read(folder, monkeypatch):
+    for number, path in enumerate(sorted(folder.rglob("*.png"))):
+        Image.new("RGB", (9, 9), (number, 0, 0)).save(path)
+    monkeypatch.setattr("pipeline.data.tar_members.MAX_BYTES", 650_000)
+    assert len(packed(folder, side=128).train_labels) == 12
+    assert (folder.parent / "a.tar.gz").stat().st_size > 14 * 128 * 128 * 3
+
+
 def test_grey_transparent_and_rotated_pictures_are_packed(folder):
     noise_picture(27).convert("L").save(folder / "cat/grey.png")
     noise_picture(28).convert("RGBA").save(folder / "cat/transparent.png")

@@ -18,10 +18,15 @@ def batch(title: str, images: np.ndarray, labels: np.ndarray) -> dict[bytes, obj
     return {b"batch_label": title.encode(), b"labels": labels.tolist(), b"data": rows}
 
 
-def write_tar(file: BinaryIO, folder: str, members: Iterable[tuple[str, bytes]], level: int) -> None:
-    """Write a tar.gz with these files, by name and content, in `folder`; `level` is the compression, 1 to 9."""
+def write_tar(file: BinaryIO, folder: str, members: Iterable[tuple[str, bytes]], level: int) -> int:
+    """Write a tar.gz with these files, by name and content, in `folder`; `level` is the compression, 0 to 9.
+
+    Returns the bytes to which it unpacks.
+    """
     with gzip.GzipFile("", "wb", level, file, mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
         for name, content in members:
             info = tarfile.TarInfo(f"{folder}/{name}")
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
+        tar.close()
+        return tar.offset

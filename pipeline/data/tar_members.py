@@ -9,13 +9,18 @@ from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 MAX_BYTES = 1 << 29  # of a member, and unpacked in all; CIFAR-10 has 184 MB
-MAX_RATIO = 100  # a larger archive may unpack to this many times its size; pictures to 1 to 30 times
+MAX_RATIO = 300  # a larger archive may unpack to this many times its size; line drawings to 220 times
 MAX_MEMBERS = 1_000
 MAX_HEADER = 1 << 16  # bytes of a long name or of pax records
 
 
 class UnfitTarError(Exception):
     """The file is no tar.gz, is damaged, or has members that are not accepted; the message is the reason."""
+
+
+def unpacked_limit(size: int) -> int:
+    """To how many bytes an archive of `size` bytes may unpack."""
+    return max(MAX_BYTES, MAX_RATIO * size)
 
 
 class _Limited:
@@ -48,7 +53,7 @@ def read_members(path: Path, wanted: re.Pattern[str]) -> Iterator[tuple[str, byt
         FileNotFoundError: there is no such file.
         UnfitTarError: it is damaged, or has other members than small enough files in it.
     """
-    limit = max(MAX_BYTES, MAX_RATIO * path.stat().st_size)
+    limit = unpacked_limit(path.stat().st_size)
     try:
         with gzip.open(path) as file, tarfile.open(
             fileobj=cast("IO[bytes]", limited := _Limited(file, limit)), mode="r|", bufsize=1 << 20, tarinfo=_TarInfo
