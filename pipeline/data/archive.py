@@ -22,6 +22,7 @@ from pipeline.data.archive_layout import (
     describe,
     invalid,
     layout_of,
+    listed,
     read_class_names,
     read_parts,
     read_preprocessing,
@@ -63,7 +64,7 @@ def read_archive(path: Path) -> Archive:
     """Decode an archive in CIFAR-10's format; `PipelineError` if it is another file or contradicts its batches.meta."""
     batches = _read_batches(path)
     contents = batches.contents
-    layout = CIFAR100 if CIFAR100.meta in contents and CIFAR10.meta not in contents else CIFAR10
+    layout = _only_layout(contents)
     meta = required(contents, layout.meta)
     class_names, parts = read_class_names(meta, layout), read_parts(contents, layout)
     require_announced_sizes(meta, layout, parts, {name: len(each) for name, each in batches.labels.items()})
@@ -77,6 +78,13 @@ def read_archive(path: Path) -> Archive:
 
     is_cifar10, preprocessing = batches.hashes == OFFICIAL_MEMBERS, read_preprocessing(meta)
     return Archive(*part(parts.train), *part(parts.test), class_names, is_cifar10, preprocessing)
+
+
+def _only_layout(contents: dict[str, Content]) -> Layout:
+    layouts = {layout_of(name) for name in contents} or {CIFAR10}
+    if len(layouts) > 1:
+        raise invalid(f"the archive has members of CIFAR-10's and of CIFAR-100's format: {listed(contents)}")
+    return layouts.pop()
 
 
 def _read_batches(path: Path) -> _Batches:
@@ -112,6 +120,8 @@ def decode(name: str, batch: Content) -> tuple[np.ndarray, np.ndarray]:
         )
     if not isinstance(labels, list) or len(labels) != len(table) or not all(type(label) is int for label in labels):
         raise invalid(f"{name} must contain a list of {len(table)} integers as labels, got {describe(labels)}")
+    if not labels:
+        raise invalid(f"{name} contains no images")
     if unknown := [label for label in labels if not 0 <= label < MAX_CLASSES]:
         raise invalid(f"{name} has label {unknown[0]}, but labels are 0 to {MAX_CLASSES - 1}")
     planes = table.reshape(-1, CHANNELS, side, side)  # (n, channel, row, column)

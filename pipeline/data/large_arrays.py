@@ -1,6 +1,7 @@
 """Images of any size and number: in blocks of bounded memory, and memory-mapped if they are many.
 
-The system keeps in memory what is in use of a memory-mapped array. The files of memory-mapped arrays have no name, so they are gone when the process ends, however it ends.
+The system keeps in memory what is in use of a memory-mapped array. The files of memory-mapped arrays have no name, so
+they are gone when the process ends, however it ends.
 """
 
 import math

@@ -132,6 +132,14 @@ def without(member, key=None):
             contents() | {"data_batch_7": contents()["data_batch_2"]},
             "has data_batch_7, but data_batch_1 is 'training batch 1 of 2'",
         ),
+        (
+            contents() | {"test_batch": contents(rows=0)["test_batch"]},
+            "test_batch contains no images",
+        ),
+        (
+            contents() | {"test": contents()["test_batch"] | {b"fine_labels": [0]}},
+            "members of CIFAR-10's and of CIFAR-100's format: batches.meta, .* test",
+        ),
         (contents() | {"test_batch": [1, 2]}, "test_batch must contain a dictionary, got list"),
     ],
 )
