@@ -1,6 +1,7 @@
 """Small archives in CIFAR-10's format."""
 
 import pickle
+import struct
 
 import numpy as np
 
@@ -27,6 +28,46 @@ def contents(batches=2, rows=1, names=(b"cat", b"dog")):
         b"data": np.repeat(row(), rows, 0),
     }
     return files
+
+
+def cifar100(train=3, test=2, classes=100):
+    """Content of an archive in CIFAR-100's format: random images, label 0 for the first, 1 for the second, ..."""
+    generator = np.random.default_rng(0)
+
+    def part(title, count):
+        return {
+            b"filenames": [b"picture_%06d.png" % number for number in range(count)],
+            b"batch_label": title,
+            b"fine_labels": [number % classes for number in range(count)],
+            b"coarse_labels": [number % 20 for number in range(count)],
+            b"data": generator.integers(0, 256, (count, 3072), np.uint8),
+        }
+
+    names = {
+        b"fine_label_names": [b"fine %d" % number for number in range(classes)],
+        b"coarse_label_names": [b"coarse %d" % number for number in range(20)],
+    }
+    return {"train": part(b"training batch 1 of 1", train), "test": part(b"testing batch 1 of 1", test), "meta": names}
+
+
+def as_python_2(value):
+    """The value, with bytes as str, in a pickle as Python 2 and NumPy 1 wrote it: protocol 2."""
+    return b"\x80\x02" + _python_2(value) + b"."
+
+
+def _python_2(value):
+    if isinstance(value, dict):
+        return b"}(" + b"".join(_python_2(key) + _python_2(each) for key, each in value.items()) + b"u"
+    if isinstance(value, list):
+        return b"](" + b"".join(map(_python_2, value)) + b"e"
+    if isinstance(value, bytes):
+        return b"U" + bytes([len(value)]) + value + b"r\x01\x00\x00\x00"
+    if isinstance(value, int):
+        return b"K" + bytes([value])
+    rows, width = (b"J" + struct.pack("<i", length) for length in value.shape)
+    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01" + rows + width
+    dtype = b"\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    return array + dtype + b"\x89T" + struct.pack("<i", value.nbytes) + value.tobytes() + b"tb"
 
 
 def write(path, files):

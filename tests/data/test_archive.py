@@ -7,7 +7,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from archives import contents, row, write
+from archives import as_python_2, cifar100, contents, row, write
 
 from pipeline.common.errors import PipelineError
 from pipeline.data import archive
@@ -50,20 +50,49 @@ def test_text_keys_are_read_like_bytes_keys(tmp_path):
 
 def test_a_pickle_as_python_2_and_numpy_1_wrote_it_is_read(tmp_path):
     """CIFAR-10's own format: protocol 2, numpy.core, and str keys of Python 2."""
-    array = row(value=7)
-    old = (
-        b"\x80\x02}(U\x0bbatch_labelU\x15training batch 1 of 1U\x06labels](K\x00eU\x04data"
-        + b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01K\x01M\x00\x0c\x86"
-        + b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-        + b"\x89T\x00\x0c\x00\x00"
-        + array.tobytes()
-        + b"tbu."
-    )
-    files = {name: pickle.dumps(content, protocol=4) for name, content in contents(batches=1).items()} | {
-        "data_batch_1": old
-    }
+    files = {name: as_python_2(content) for name, content in contents(batches=1).items()}
     (tmp_path / "a.tar.gz").write_bytes(pack(files))
-    assert read_archive(tmp_path / "a.tar.gz").train_images[0, 0, 0].tolist() == [7, 0, 0]
+    assert read_archive(tmp_path / "a.tar.gz").train_images[0, 0, 0].tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("pickled", [as_python_2, lambda content: pickle.dumps(content, protocol=4)])
+def test_the_archive_of_cifar100_is_read_with_its_fine_labels(tmp_path, pickled):
+    files = cifar100(train=101, test=2)
+    (tmp_path / "a.tar.gz").write_bytes(
+        pack({name: pickled(each) for name, each in files.items()} | {"file.txt~": b""})
+    )
+    data = read_archive(tmp_path / "a.tar.gz")
+    assert data.class_names == [f"fine {number}" for number in range(100)]
+    assert data.train_labels.tolist() == [*range(100), 0]
+    assert np.array_equal(data.train_images.transpose(0, 3, 1, 2).reshape(101, -1), files["train"][b"data"])
+    assert np.array_equal(data.test_images.transpose(0, 3, 1, 2).reshape(2, -1), files["test"][b"data"])
+    assert (data.is_cifar10, data.preprocessing) == (False, "")
+
+
+def of_cifar100(member, key, value):
+    files = cifar100()
+    files[member] = files[member] | {key: value}
+    return files
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({name: each for name, each in cifar100().items() if name != "test"}, "has no test; it has meta, train"),
+        ({name: each for name, each in cifar100().items() if name != "meta"}, "has no meta; it has test, train"),
+        (cifar100(test=0), "test contains no images"),
+        (of_cifar100("train", b"batch_label", b"training batch 1 of 2"), "has no train_2"),
+        (of_cifar100("train", b"fine_labels", [0, 1, 100]), "train has label 100, but meta names 100 classes, 0 to 99"),
+        (
+            of_cifar100("test", b"data", np.zeros((2, 48 * 48 * 3), np.uint8)),
+            "one height and width, but they are 32 in train, 48 in test",
+        ),
+        (cifar100() | contents(), "members of CIFAR-10's and of CIFAR-100's format: batches.meta, data_batch_1"),
+    ],
+)
+def test_an_archive_of_cifar100_that_contradicts_itself_is_refused(tmp_path, files, message):
+    with pytest.raises(PipelineError, match=f"(?s){message}.*download.urls.*dvc repro"):
+        read_archive(write(tmp_path / "a.tar.gz", files))
 
 
 class Shell:
