@@ -43,7 +43,7 @@ def read_pictures(pictures: list[Picture], side: int, folder: Path) -> tuple[np.
 def _read_all(paths: list[Path], side: int) -> Generator[np.ndarray | str, None, None]:
     """The image of each path in order, or the reason why the file cannot be read."""
     _start_fork_server()
-    cores, context = len(os.sched_getaffinity(0)), get_context("forkserver")
+    cores, context = os.cpu_count() or 1, get_context("forkserver")
     with ProcessPoolExecutor(cores, context, initializer=_end_with_parent) as pool:
         try:
             for start in range(0, len(paths), WINDOW):
