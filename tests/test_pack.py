@@ -321,7 +321,7 @@ def test_an_unknown_network_in_params_is_refused(folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["no", "12:30", "2026-01-01", "a: b", "#x", "~", "\udcff", "a\nb", "caf\u00e9", "x" * 200]
+    "name", ["no", "@x", "[", "12:30", "2026-01-01", "a: b", "#x", "~", "\udcff", "a\nb", "caf\u00e9", "x" * 200]
 )
 def test_data_are_named_as_their_folder_under_any_name(folder, name):
     folder.rename(folder.parent / name)

@@ -57,8 +57,8 @@ def _yaml() -> YAML:
 
 
 def _value(value: object) -> object:
-    """A list of numbers on one line; a text in quotes if PyYAML reads it as something else, such as "no"."""
-    if isinstance(value, str) and yaml.safe_load(value) != value:
+    """A list of numbers on one line; a text in quotes if PyYAML writes it so, such as "no" or "@x"."""
+    if isinstance(value, str) and yaml.safe_dump(value, allow_unicode=True).startswith(("'", '"')):
         return SingleQuotedScalarString(value)
     if not isinstance(value, list) or not all(isinstance(each, float) for each in value):
         return value
