@@ -16,8 +16,11 @@ def evidence_figures(folder: Path) -> Json:
 def evidence_text(results: Json) -> str:
     """The generated part of docs/evidence.md."""
     head = f"Data: **{results['data']}**; network `{results['model']}`, one seed; {results['machine']}."
-    parts = [head, _summary(results["metrics"]), _slices(results["slices"]), _robustness(results["robustness"])]
-    return "\n\n".join(parts)
+    slices = _accuracies(
+        results["slices"], "slice", "accuracy on equal parts of the test images, lowest to highest value"
+    )
+    robustness = _accuracies(results["robustness"], "corruption", "accuracy at severity 1, 2, 3")
+    return "\n\n".join([head, _summary(results["metrics"]), slices, robustness])
 
 
 def _summary(metrics: Json) -> str:
@@ -46,17 +49,10 @@ def _summary(metrics: Json) -> str:
     return "\n".join(["| result | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
-def _slices(rows: list[dict[str, str]]) -> str:
-    lines = ["| slice | accuracy on equal parts of the test images, lowest to highest value |", "|---|---|"]
-    for name in dict.fromkeys(row["slice"] for row in rows):
-        values = ", ".join(f"{100 * float(row['accuracy']):.1f}" for row in rows if row["slice"] == name)
-        lines.append(f"| `{name}` | {values} % |")
-    return "\n".join(lines)
-
-
-def _robustness(rows: list[dict[str, str]]) -> str:
-    lines = ["| corruption | accuracy at severity 1, 2, 3 |", "|---|---|"]
-    for name in dict.fromkeys(row["corruption"] for row in rows):
-        values = ", ".join(f"{100 * float(row['accuracy']):.1f}" for row in rows if row["corruption"] == name)
+def _accuracies(rows: list[dict[str, str]], key: str, heading: str) -> str:
+    """A table with one line for each value of the column `key`, and the accuracies of its rows."""
+    lines = [f"| {key} | {heading} |", "|---|---|"]
+    for name in dict.fromkeys(row[key] for row in rows):
+        values = ", ".join(f"{100 * float(row['accuracy']):.1f}" for row in rows if row[key] == name)
         lines.append(f"| {name} | {values} % |")
     return "\n".join(lines)
