@@ -13,7 +13,8 @@ from pipeline.common.files import read_json
 
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-GENERATED = ["README.md", *(f"docs/{name}.md" for name in ("results", "training", "drift", "deployment"))]
+PAGES_OF_FIGURES = ("results", "evidence", "training", "drift", "deployment", "own-pictures")
+GENERATED = ["README.md", *(f"docs/{name}.md" for name in PAGES_OF_FIGURES)]
 MOST_WORDS, LONGEST_LINE = 1_200, 120
 
 
