@@ -83,6 +83,8 @@ def pack(folder: Path, side: int, archive: Path, skip: bool, write: bool) -> Non
         f"pack: {archive}, {size / 1e6:,.1f} MB: {packed.train:,} training and {len(packed.rows) - packed.train:,} "
         f"test images of {len(packed.class_names)} classes, {side} x {side} pixels; {table} lists their files"
     )
+    if settings["validate"]["class_imbalance"] is None:
+        print("pack: the classes are unequal; train.class_weight: balanced may help, see docs/own-pictures.md")
     if write:
         print("pack: params.yaml describes this archive now. `make repro` trains on it.")
     else:
@@ -114,7 +116,7 @@ def usable(pictures: list[Picture], images: np.ndarray, problems: list[Problem],
                 f"{len(problems):,} of {len(pictures):,} pictures cannot be packed:\n{lines}\n"
                 "Correct or delete them, or leave them out with SKIP=1."
             )
-        print(f"pack: {len(problems):,} of {len(pictures):,} pictures are left out:\n{lines}")
+        print(f"pack: leaving out {len(problems):,} of {len(pictures):,} pictures:\n{lines}")
     out = {problem.path for problem in problems}
     return np.array([row for row in readable if pictures[row].path not in out], int)
 

@@ -131,7 +131,9 @@ def test_the_settings_fit_the_archive_and_nothing_else_changes(folder, capsys):
     ]
     for section in ("evaluate", "export", "promote", "robustness", "slices"):
         assert params[section] == earlier[section]
-    assert "`make repro` trains on it" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "the classes are unequal; train.class_weight: balanced may help" in printed
+    assert "`make repro` trains on it" in printed
 
 
 def test_without_write_the_same_settings_are_printed(folder, capsys):
