@@ -81,6 +81,8 @@ def main(ratio: int, weight: str, seed: int, train_split: Path, validation_split
 
 def skewed_table(rows: dict[str, Json]) -> str:
     """The figures in Markdown, means over the seeds."""
+    if not rows:
+        return ""
     conditions = next(iter(rows.values()))["conditions"]
     lines = [
         f"Data: skewed copies of **{conditions['data']}**; network `fast`; figures on the whole, balanced test split.",
@@ -92,6 +94,8 @@ def skewed_table(rows: dict[str, Json]) -> str:
     for ratio in RATIOS:
         for weight in WEIGHTS:
             each = [row for name, row in rows.items() if name.startswith(f"{ratio} to 1, {weight},")]
+            if not each:  # the measurement was interrupted
+                continue
             accuracy, f1, rare, others = (
                 statistics.mean(row[key] for row in each)
                 for key in ("accuracy", "macro_f1", "recall_of_rare", "recall_of_others")

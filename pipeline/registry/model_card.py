@@ -94,8 +94,10 @@ def class_list(classes: list[dict[str, str]]) -> str:
 
 def selected(classes: list[dict[str, str]]) -> list[dict[str, str]]:
     """All classes, or the `SHOWN` with the highest and lowest F1, the highest first."""
+    if len(classes) <= SHOWN:
+        return classes
     ranked = sorted(classes, key=lambda row: -float(row["f1"]))
-    return classes if len(classes) <= SHOWN else ranked[: SHOWN // 2] + ranked[-SHOWN // 2 :]
+    return ranked[: SHOWN // 2] + ranked[-SHOWN // 2 :]
 
 
 def selection(classes: list[dict[str, str]]) -> str:
