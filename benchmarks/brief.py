@@ -6,10 +6,9 @@ prints JSON: seconds of the fit, images per second, test accuracy; seconds and t
 
 import json
 import sys
-import time
 from pathlib import Path
 
-from benchmarks.flops import training_flops
+from benchmarks.timed_fit import timed_fit
 from pipeline.data.archive import read_archive
 from pipeline.models.keras_backend import start_keras
 
@@ -39,24 +38,7 @@ def main(archive: Path, epochs: int) -> None:
         ]
     )
     model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    curve = []
-
-    def end_epoch(_: int, logs: dict[str, float]) -> None:
-        curve.append({"seconds": time.perf_counter() - start, "accuracy": logs["val_accuracy"]})
-
-    monitor = keras.callbacks.LambdaCallback(on_epoch_end=end_epoch)
-    start = time.perf_counter()
-    model.fit(x_train, y_train, epochs=epochs, validation_data=(x_test, y_test), verbose=0, callbacks=[monitor])
-    seconds = time.perf_counter() - start
-    figures = {
-        "seconds": seconds,
-        "images_per_second": epochs * len(x_train) / seconds,
-        "accuracy": model.evaluate(x_test, y_test, verbose=0)[1],
-        "training_flops": training_flops(model),
-        "precision": "float32",
-        "curve": curve,
-    }
-    print(json.dumps(figures))
+    print(json.dumps(timed_fit(model, (x_train, y_train), (x_test, y_test), len(x_train), epochs)))
 
 
 if __name__ == "__main__":
