@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 N = 5
 SEED = 0
 PORT = 5000
-$(foreach option,ACCURATE ALLOW ARCHIVE EXTRAS FOLDER NAME OUT SECTION SEEDS SIDE SKIP VERSION WRITE,$(eval $(option) =))
+$(foreach option,ALLOW ARCHIVE EXTRAS FOLDER NAME NETWORKS OUT SECTION SEEDS SIDE SKIP VERSION WRITE,$(eval $(option) =))
 # The commands in dvc.yaml start with `python`:
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -95,9 +95,9 @@ lint: .venv/installed ## check style, formatting and types
 	@.venv/bin/python -m ruff format --check .
 	@.venv/bin/python -m mypy
 
-bench: .venv/installed ## measure; update README.md and docs/: ARCHIVE= NAME= SECTION= SEEDS= ACCURATE=1
+bench: .venv/installed ## measure; update README.md and docs/: ARCHIVE= NAME= SECTION= SEEDS= NETWORKS=
 	@.venv/bin/python -m benchmarks.run $(if $(ARCHIVE),--archive "$(ARCHIVE)") $(if $(NAME),--name "$(NAME)") \
-		$(if $(SECTION),--section $(SECTION)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(filter 1,$(ACCURATE)),--accurate)
+		$(if $(SECTION),--section $(SECTION)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(NETWORKS),--networks "$(NETWORKS)")
 
 COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate --upgrade --quiet

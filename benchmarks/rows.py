@@ -8,7 +8,9 @@ from pathlib import Path
 from pipeline.common.files import Json, atomic_outputs, read_json, sha256_of, write_json
 from pipeline.training.checkpoint import imported_files
 
-PROGRAMS = (Path("benchmarks/brief.py"), Path("benchmarks/train_one.py"))  # each run of one of them gives a row
+PROGRAMS = tuple(  # each run of one of them gives a row
+    Path(f"benchmarks/{name}.py") for name in ("brief", "resnet20", "torch_peer", "train_one")
+)
 LIBRARIES = ("keras", "tensorflow")
 
 

@@ -30,6 +30,7 @@ from pipeline.common.processor import machine
 from pipeline.data.archive import read_archive
 from pipeline.data.cifar10 import data_name
 from pipeline.data.splits import SPLIT_NAMES
+from pipeline.models.networks import NETWORKS
 
 DEFAULT_ARCHIVE = Path("data/raw/cifar-10-python.tar.gz")
 PICTURES = Path("docs/pictures")
@@ -56,7 +57,7 @@ def main() -> None:
         if section in ("all", "inference"):
             write_json(INFERENCE, today | bench_inference(folder))
         if section in ("all", "training"):
-            measure_training(Rows(TRAINING, conditions), archive, splits, arguments.seeds, arguments.accurate)
+            measure_training(Rows(TRAINING, conditions), archive, splits, arguments.seeds, arguments.networks)
         if section == "drift":
             write_json(DRIFT, today | measure_drift(archive, data))
         if section == "ablation":
@@ -74,9 +75,19 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--section", choices=SECTIONS, default="all")
     seeds_help = "trainings of each network or variant; tables show medians or means"
     parser.add_argument("--seeds", type=int, choices=range(1, 11), default=1, help=seeds_help)
-    accurate_help = "train `accurate` once, which takes an hour (section training)"
-    parser.add_argument("--accurate", action="store_true", help=accurate_help)
+    networks_help = "separated by commas (section training)"
+    parser.add_argument("--networks", type=network_names, default=["basic", "fast"], help=networks_help)
     return parser.parse_args()
+
+
+def network_names(text: str) -> list[str]:
+    """The networks in a list such as "basic,fast"."""
+    names = text.split(",")
+    if unknown := [name for name in names if name not in NETWORKS]:
+        raise argparse.ArgumentTypeError(
+            f"there is no network '{unknown[0]}', expected names from {', '.join(NETWORKS)}, separated by commas"
+        )
+    return names
 
 
 def run_stages(folder: Path, names: Iterable[str]) -> None:

@@ -27,7 +27,7 @@ OPTIONS = {
     "NAME": ("bench", "a"),
     "SECTION": ("bench", "a"),
     "SEEDS": ("bench", "7"),
-    "ACCURATE": ("bench", "1"),
+    "NETWORKS": ("bench", "a"),
     "FOLDER": ("pack", "a"),
     "SIDE": ("pack", "16"),
     "OUT": ("pack", "a"),

@@ -13,8 +13,19 @@ from benchmarks.flops import training_flops
 from benchmarks.inference import inference_text
 from benchmarks.measure import measure
 from benchmarks.rows import PROGRAMS, Rows, code_hash
-from benchmarks.run import lay_out, run_stages
-from benchmarks.training_report import TEXTBOOK, by_network, draw, seconds_to, short_table, training_table
+from benchmarks.run import lay_out, network_names, run_stages
+from benchmarks.training_report import (
+    RESNET20,
+    TEXTBOOK,
+    TORCH,
+    by_network,
+    draw,
+    seconds_to,
+    short_table,
+    torch_modes,
+    torch_sentence,
+    training_table,
+)
 from benchmarks.variants import CHANGES, OVERRIDES, VARIANTS, fast_variant
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import sha256_of
@@ -150,16 +161,49 @@ def rows():
     return {name: row | figures | {"accuracy": 0.5 + 0.01 * place} for place, (name, row) in enumerate(named.items())}
 
 
-def test_the_training_table_shows_medians_and_ranges():
-    lines = training_table(by_network(rows())).splitlines()
+def rows_with_peers():
+    measured = rows()
+    measured[f"{RESNET20}, seed 0"] = measured[f"{TEXTBOOK}, seed 0"] | {"curve": CURVE[:1], "accuracy": 0.4}
+    measured["accurate, seed 0"] = measured["fast, seed 0"] | {"images_per_second": 90.0, "accuracy": 0.9}
+    speeds = {"eager, float32": 50.0, "compile, float32": 40.0, "eager, bfloat16": 75.0, "compile, bfloat16": 60.0}
+    common = {"conditions": {"data": "generated"}, "megabytes": 900.0}
+    measured[TORCH] = common | {"images_per_second": speeds, "training_flops": 10**10, "torch": "2.9.0"}
+    return measured
+
+
+def test_the_training_table_shows_means_ranges_and_peers():
+    measured = rows_with_peers()
+    measured["fast, seed 2"]["accuracy"] = 0.54
+    lines = training_table(by_network(measured), torch_modes(measured)).splitlines()
     assert lines[2:] == [
         "| the textbook script | 3 | 30 | 100 | 20 | 53.00% | 100 | 10% (float32) |",
-        "| `fast` | 3 | 30 | 100 | 20 | 51.00% (50.00% to 52.00% with 3 seeds) | 100 | 5% (bfloat16) |",
+        "| ResNet20v1 of Keras' example | 1 | 30 | 100 | not reached | 40.00% | 100 | 10% (float32) |",
+        "| `fast` | 3 | 30 | 100 | 20 | 51.67% (50.00% to 54.00% with 3 seeds) | 100 | 5% (bfloat16) |",
+        "| `accurate` | 3 | 30 | 90 | 20 | 90.00% | 100 | 4% (bfloat16) |",
+        "| `accurate` in PyTorch, eager, float32 | - | - | 50 | - | - | - | 50% (float32) |",
+        "| `accurate` in PyTorch, compile, float32 | - | - | 40 | - | - | - | 40% (float32) |",
+        "| `accurate` in PyTorch, eager, bfloat16 | - | - | 75 | - | - | - | 38% (bfloat16) |",
+        "| `accurate` in PyTorch, compile, bfloat16 | - | - | 60 | - | - | - | 30% (bfloat16) |",
     ]
     assert "seconds to 53.0% test accuracy" in lines[0]
 
 
-def test_the_short_table_shows_medians():
+def test_the_network_is_compared_with_the_fastest_mode_of_pytorch():
+    measured = rows_with_peers()
+    sentence = torch_sentence(by_network(measured), torch_modes(measured))
+    assert sentence.startswith(
+        "`accurate` trains at 90 images/s, 1.20 times PyTorch's fastest mode (eager, bfloat16). PyTorch 2.9.0 "
+    )
+    assert torch_sentence(by_network(measured), {}) == ""
+    assert torch_sentence(by_network(rows()), torch_modes(measured)) == ""
+
+
+def test_without_peers_the_table_has_only_networks():
+    assert torch_modes(rows()) == {}
+    assert len(training_table(by_network(rows()), {}).splitlines()) == 4
+
+
+def test_the_short_table_shows_the_networks():
     lines = short_table(by_network(rows())).splitlines()
     assert lines == [
         "| network | training, seconds | seconds to 53.0% test accuracy | test accuracy |",
@@ -172,7 +216,7 @@ def test_the_short_table_shows_medians():
 def test_the_plot_is_drawn(tmp_path):
     from PIL import Image
 
-    draw(by_network(rows()), {"data": "generated", "machine": "2 cores"}, tmp_path / "a.png")
+    draw(by_network(rows_with_peers()), {"data": "generated", "machine": "2 cores"}, tmp_path / "a.png")
     picture = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
 
@@ -274,12 +318,26 @@ def test_the_project_is_laid_out_with_the_archive_as_its_only_source(archive, tm
     assert sha256_of(tmp_path / "project/data/raw/cifar-10-python.tar.gz") == sha256_of(archive)
 
 
-@pytest.mark.parametrize("arguments", [("--section", "speed"), ("--seeds", "0")])
-def test_an_unknown_section_and_a_wrong_number_of_seeds_are_refused(arguments):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--section", "speed"), "invalid choice: 'speed'"),
+        (("--seeds", "0"), "invalid choice: 0"),
+        (
+            ("--networks", "fast,slow"),
+            f"no network 'slow', expected names from {', '.join(NETWORKS)}, separated by commas",
+        ),
+    ],
+)
+def test_an_unknown_section_or_network_and_a_wrong_number_of_seeds_are_refused(arguments, message):
     command = [sys.executable, "-m", "benchmarks.run", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "invalid choice: " in done.stderr
+    assert message in done.stderr
+
+
+def test_networks_are_separated_by_commas():
+    assert network_names("accurate,basic") == ["accurate", "basic"]
 
 
 def test_the_engines_give_equal_probabilities_and_each_can_be_started_alone(tmp_path):
