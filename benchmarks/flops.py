@@ -11,17 +11,19 @@ def training_flops(model: "keras.Model") -> int:
     """Operations of a training step per image, by formula: only those of convolutions and dense layers.
 
     A multiply-add counts as two. The backward pass of a layer costs twice its forward pass: once for
-    the gradient of its weights, once for that of its input, which the first layer does not need.
-    Pooling, normalization, activations and the optimizer are not counted.
+    the gradient of its weights, which frozen weights do not need, and once for that of its input, which is
+    needed only if a layer before it is trained. Pooling, normalization, activations and the optimizer are not counted.
     """
     import numpy as np
 
-    forward = []
+    total, trained_before = 0, False
     for layer in model.layers:
         if hasattr(layer, "kernel"):
             positions = np.prod(layer.output.shape[1:-1], dtype=int)  # 1 for a dense layer
-            forward.append(2 * int(positions) * int(np.prod(layer.kernel.shape)))
-    return 3 * sum(forward) - forward[0]
+            forward = 2 * int(positions) * int(np.prod(layer.kernel.shape))
+            total += forward * (1 + layer.kernel.trainable + trained_before)
+        trained_before |= bool(layer.trainable_variables)
+    return total
 
 
 def matmul_peak(precision: str, side: int = 2048, repeats: int = 20) -> float:

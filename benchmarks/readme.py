@@ -102,12 +102,13 @@ def results_text(results: Json, rows: dict[str, Json]) -> str:
         "## Training",
         training_table(groups, modes),
         torch_sentence(groups, modes),
-        f"Measured one after another on {conditions['machine']}. If there are several seeds: accuracy is the mean (with "
-        "the lowest and the highest), times are medians. The textbook script is `benchmarks/brief.py`. ResNet20v1 "
+        f"Measured one after another on {conditions['machine']}. If there are several seeds, accuracy is the mean, with "
+        "the lowest and the highest, and times are medians. The textbook script is `benchmarks/brief.py`. ResNet20v1 "
         "(`benchmarks/resnet20.py`) runs its first epochs; its authors report 92.16 % after 200. Both train on 50,000 "
-        "images. Our networks train on 45,000 and choose the best epoch on the 5,000 others. The last column counts the operations of convolutions and dense layers by formula, "
-        "relative to a product of 2048 x 2048 matrices in TensorFlow in the same precision, which reaches "
-        f"{peaks} here. Making the batches without training takes {input_share:.1%} of the time of `fast`.",
+        "images. Our networks train on 45,000 and choose the best epoch on the 5,000 others. The last column counts "
+        "the operations of convolutions and dense layers by formula, relative to a product of 2048 x 2048 matrices in "
+        f"TensorFlow in the same precision, which reaches {peaks} here. Making the batches without training takes "
+        f"{input_share:.1%} of the time of `fast`.",
         "![Test accuracy after each epoch over the seconds of training](pictures/training.png)",
         "## Pipeline",
         pipeline_tables(results),

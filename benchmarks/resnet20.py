@@ -2,7 +2,8 @@
 
 Source: https://github.com/keras-team/keras/blob/2.2.4/examples/cifar10_resnet.py, written again for Keras 3.
 Batches of 32, Adam at 0.001, shifts by 10 % and flips, the test set as validation set:
-python -m benchmarks.resnet20 ARCHIVE EPOCHS prints JSON: seconds of the fit, images per second, test accuracy; seconds and test accuracy after each epoch.
+python -m benchmarks.resnet20 ARCHIVE EPOCHS prints JSON: seconds of the fit, images per second, test accuracy; seconds
+and test accuracy after each epoch.
 """
 
 import json

@@ -65,6 +65,10 @@ def test_operations_of_convolutions_and_dense_layers_are_counted():
     model = keras.Sequential([layers.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(10)])
     first, last = 2 * 6 * 6 * 3 * 3 * 3 * 4, 2 * 144 * 10
     assert training_flops(model) == 2 * first + 3 * last
+    model.layers[0].kernel.trainable = False
+    assert training_flops(model) == first + 3 * last  # its bias is trained
+    model.layers[0].trainable = False
+    assert training_flops(model) == first + 2 * last
 
 
 def test_a_training_is_evaluated_on_the_test_split_only_if_it_is_given(splits):

@@ -74,7 +74,8 @@ def test_frozen_weights_stay_frozen(keras):
     from benchmarks.torch_network import TorchNetwork
 
     layers = keras.layers
-    parts = [layers.Conv2D(4, 2), layers.BatchNormalization(scale=False), layers.Flatten()]
+    frozen = layers.Conv2D(4, 2, trainable=False)
+    parts = [layers.Conv2D(4, 2), layers.BatchNormalization(scale=False), frozen, layers.Flatten()]
     model = keras.Sequential([layers.Input((8, 8, 3)), *parts, layers.Dense(5, use_bias=False, activation="softmax")])
     parts[0].kernel.trainable = False
     found = {name: weight.requires_grad for name, weight in TorchNetwork(model).named_parameters()}
@@ -83,7 +84,9 @@ def test_frozen_weights_stay_frozen(keras):
         "layers.0.0.bias": True,
         "layers.1.weight": False,
         "layers.1.bias": True,
-        "layers.3.0.weight": True,
+        "layers.2.0.weight": False,
+        "layers.2.0.bias": False,
+        "layers.4.0.weight": True,
     }
 
 
