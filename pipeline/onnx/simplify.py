@@ -2,7 +2,8 @@
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+
+from pipeline.onnx.graph_edits import add_constant, constants_of, only_user, remove, takes_constant
 
 
 def simplify(proto: onnx.ModelProto) -> onnx.GraphProto:
@@ -23,16 +24,16 @@ def _make_shapes_constant(graph: onnx.GraphProto) -> None:
     shapes = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
     for node in graph.node:
         known = [dim.dim_value for dim in shapes.get(node.output[0], ())][1:]
-        if node.op_type == "Reshape" and node.input[1] not in _constants(graph) and known and all(known):
-            node.input[1] = _add_constant(graph, f"{node.name}_shape", np.array([-1, *known], np.int64))
+        if node.op_type == "Reshape" and node.input[1] not in constants_of(graph) and known and all(known):
+            node.input[1] = add_constant(graph, f"{node.name}_shape", np.array([-1, *known], np.int64))
 
 
 def _remove_zero_additions(graph: onnx.GraphProto) -> None:
     """Remove additions of zero: Keras' Rescaling adds its offset."""
-    constants = _constants(graph)
+    constants = constants_of(graph)
     for node in list(graph.node):
-        if _takes_constant(node, constants, "Add") and np.array_equal(constants[node.input[1]].ravel(), [0]):
-            _remove(graph, node)
+        if takes_constant(node, constants, "Add") and np.array_equal(constants[node.input[1]].ravel(), [0]):
+            remove(graph, node)
 
 
 def _fold_scalars_into_next_layer(graph: onnx.GraphProto) -> None:
@@ -40,18 +41,18 @@ def _fold_scalars_into_next_layer(graph: onnx.GraphProto) -> None:
 
     A constant that is added between the two is divided by the factor. Padding with zeros is not affected.
     """
-    constants = _constants(graph)
-    for node in [node for node in graph.node if _takes_constant(node, constants, "Mul")]:
-        factor, additions, layer = constants[node.input[1]], [], _only_user(graph, node)
-        while layer is not None and (layer.op_type == "Transpose" or _takes_constant(layer, constants, "Add")):
+    constants = constants_of(graph)
+    for node in [node for node in graph.node if takes_constant(node, constants, "Mul")]:
+        factor, additions, layer = constants[node.input[1]], [], only_user(graph, node)
+        while layer is not None and (layer.op_type == "Transpose" or takes_constant(layer, constants, "Add")):
             additions += [layer] if layer.op_type == "Add" else []
-            layer = _only_user(graph, layer)
+            layer = only_user(graph, layer)
         if factor.size != 1 or not factor.all() or layer is None or layer.op_type not in ("Conv", "MatMul"):
             continue
         for add in additions:
-            add.input[1] = _add_constant(graph, f"{add.name}_added", constants[add.input[1]] / factor)
-        layer.input[1] = _add_constant(graph, f"{layer.name}_weights", constants[layer.input[1]] * factor.reshape(()))
-        _remove(graph, node)
+            add.input[1] = add_constant(graph, f"{add.name}_added", constants[add.input[1]] / factor)
+        layer.input[1] = add_constant(graph, f"{layer.name}_weights", constants[layer.input[1]] * factor.reshape(()))
+        remove(graph, node)
 
 
 def _fold_channels_into_convolution(graph: onnx.GraphProto) -> None:
@@ -62,18 +63,18 @@ def _fold_channels_into_convolution(graph: onnx.GraphProto) -> None:
     """
     for pool in [node for node in graph.node if node.op_type in ("MaxPool", "AveragePool") and not _pads(node)]:
         convolution = next((node for node in graph.node if node.output[0] == pool.input[0]), None)
-        if convolution is None or convolution.op_type != "Conv" or _only_user(graph, convolution) is None:
+        if convolution is None or convolution.op_type != "Conv" or only_user(graph, convolution) is None:
             continue
-        while (after := _only_user(graph, pool)) is not None and _fold_node(graph, convolution, pool, after):
-            _remove(graph, after)
+        while (after := only_user(graph, pool)) is not None and _fold_node(graph, convolution, pool, after):
+            remove(graph, after)
 
 
 def _fold_node(
     graph: onnx.GraphProto, convolution: onnx.NodeProto, pool: onnx.NodeProto, after: onnx.NodeProto
 ) -> bool:
     """Put the constant of `after` into the convolution's weights; False if it has another shape or does not commute."""
-    constants = _constants(graph)
-    if not _takes_constant(after, constants, "Mul", "Add"):
+    constants = constants_of(graph)
+    if not takes_constant(after, constants, "Mul", "Add"):
         return False
     weights, value = constants[convolution.input[1]], constants[after.input[1]]  # weights (out, in, rows, columns)
     bias = constants[convolution.input[2]] if len(convolution.input) > 2 else np.zeros(len(weights), weights.dtype)
@@ -86,7 +87,7 @@ def _fold_node(
         return False
     else:
         weights, bias = weights * value[:, None, None, None], bias * value
-    added = [_add_constant(graph, f"{after.name}_weights", weights), _add_constant(graph, f"{after.name}_bias", bias)]
+    added = [add_constant(graph, f"{after.name}_weights", weights), add_constant(graph, f"{after.name}_bias", bias)]
     convolution.input[1:] = added
     return True
 
@@ -94,36 +95,3 @@ def _fold_node(
 def _pads(pool: onnx.NodeProto) -> bool:
     attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in pool.attribute}
     return attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID") or any(attributes.get("pads", ()))
-
-
-def _constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
-    """The graph's constants by name."""
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-
-
-def _takes_constant(node: onnx.NodeProto, constants: dict[str, np.ndarray], *operators: str) -> bool:
-    """Whether the node is one of these operators and its second input is a constant."""
-    return node.op_type in operators and node.input[1] in constants
-
-
-def _add_constant(graph: onnx.GraphProto, name: str, value: np.ndarray) -> str:
-    """Add a constant to the graph; returns its name."""
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-    return name
-
-
-def _only_user(graph: onnx.GraphProto, node: onnx.NodeProto) -> onnx.NodeProto | None:
-    """The one node that uses the output of `node`; None if there are several or if it is the graph's output."""
-    users = [other for other in graph.node if node.output[0] in other.input]
-    return users[0] if len(users) == 1 and node.output[0] != graph.output[0].name else None
-
-
-def _remove(graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
-    """Remove a node: its users get its first input instead of its output."""
-    old, new = node.output[0], node.input[0]
-    if old == graph.output[0].name:  # the graph's output must keep its name
-        old, new = new, old
-    graph.node.remove(node)
-    for other in graph.node:
-        for names in (other.input, other.output):
-            names[:] = [new if name == old else name for name in names]
