@@ -6,9 +6,12 @@ python -m benchmarks.engines MODEL_KERAS MODEL_ONNX INT8_ONNX --only ENGINE clas
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,26 +48,52 @@ def onnx_runtime(path: Path) -> Engine:
     return lambda images: session.run([OUTPUT], {INPUT: images})[0]
 
 
-ENGINES = {
-    "Keras predict": keras_predict,
-    "tf.function": tf_function,
-    "ONNX Runtime": onnx_runtime,
-    "ONNX Runtime, int8": onnx_runtime,
+def openvino(path: Path, **properties: Any) -> Engine:
+    """An OpenVINO model on the processor, read from an ONNX file."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # openvino then sends no usage data
+    import openvino
+
+    model = openvino.Core().compile_model(path, "CPU", properties)
+    return lambda images: model(images)[0]
+
+
+openvino_float32 = partial(openvino, INFERENCE_PRECISION_HINT="f32")
+
+# How to start an engine, and which of the files it reads.
+ENGINES: dict[str, tuple[Callable[[Path], Engine], str]] = {
+    "Keras predict": (keras_predict, "keras"),
+    "tf.function": (tf_function, "keras"),
+    "ONNX Runtime": (onnx_runtime, "onnx"),
+    "OpenVINO, float32": (openvino_float32, "onnx"),
+    "OpenVINO, its default precision": (openvino, "onnx"),
+    "ONNX Runtime, int8": (onnx_runtime, "int8"),
+    "OpenVINO, int8": (openvino, "int8"),
 }
+FILES = ("keras", "onnx", "int8")
+
+
+def installed_engines() -> list[str]:
+    """The names of the engines whose packages are installed; OpenVINO is optional."""
+    return [name for name in ENGINES if find_spec("openvino") or not name.startswith("OpenVINO")]
 
 
 def main() -> None:
     """Print the latencies, or run one engine once."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    for name in ("keras", "onnx", "int8"):
+    for name in FILES:
         parser.add_argument(name, type=Path)
     parser.add_argument("--only", choices=ENGINES)
     arguments = parser.parse_args()
-    files = dict(zip(ENGINES, (arguments.keras, arguments.keras, arguments.onnx, arguments.int8), strict=True))
     if arguments.only:
-        ENGINES[arguments.only](files[arguments.only])(images(1))
+        start_engine(arguments.only, vars(arguments))(images(1))
     else:
-        print(json.dumps(latencies({name: start(files[name]) for name, start in ENGINES.items()})))
+        print(json.dumps(latencies({name: start_engine(name, vars(arguments)) for name in installed_engines()})))
+
+
+def start_engine(name: str, files: Mapping[str, Path]) -> Engine:
+    """The engine of this name with its file among `files`."""
+    start, file = ENGINES[name]
+    return start(files[file])
 
 
 def latencies(engines: Mapping[str, Engine]) -> dict[str, dict[str, dict[str, float]]]:

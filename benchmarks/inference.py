@@ -1,4 +1,4 @@
-"""Section inference of `make bench`: a trained network in Keras, TensorFlow and ONNX Runtime; export and predict."""
+"""Section inference of `make bench`: a trained network in Keras, TensorFlow, ONNX Runtime and OpenVINO; export, predict."""
 
 import json
 import statistics
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.engines import ENGINES
+from benchmarks.engines import ENGINES, FILES, installed_engines
 from benchmarks.measure import measure
 from pipeline.common.files import Json
 from pipeline.data.splits import read_split
@@ -28,8 +28,11 @@ def bench_inference(folder: Path) -> Json:
     int8 = folder / "model.int8.onnx"  # quantized again, because a bundle contains a copy only if it is better
     images = calibration_images(read_split(folder / "data/splits/train.npz"))
     quantize(bundle / "model.onnx", int8, images, without=manifest["int8"]["layers_in_float"])
-    files = [str(path) for path in (folder / "models/model.keras", bundle / "model.onnx", int8)]
-    command = [sys.executable, "-m", "benchmarks.engines", *files]
+    files = dict(zip(FILES, (folder / "models/model.keras", bundle / "model.onnx", int8), strict=True))
+    command = [sys.executable, "-m", "benchmarks.engines", *map(str, files.values())]
+    names = installed_engines()
+    if len(names) < len(ENGINES):
+        print("bench: OpenVINO is not installed: `.venv/bin/python -m pip install '.[openvino]'` adds it", flush=True)
     print("bench: 1, 64 and 1,000 images with each engine, in alternation", flush=True)
     latencies = json.loads(measure(command, Path.cwd()).output.splitlines()[-1])
     return {
@@ -37,8 +40,8 @@ def bench_inference(folder: Path) -> Json:
         "export_seconds": exported.seconds,
         "predict_seconds": predict_seconds(folder, bundle),
         "int8": manifest["int8"],
-        "engines": {name: measure_start(command, name) | {"batches": latencies[name]} for name in ENGINES},
-        "bytes": dict(zip(ENGINES, (Path(files[place]).stat().st_size for place in (0, 0, 1, 2)), strict=True)),
+        "engines": {name: measure_start(command, name) | {"batches": latencies[name]} for name in names},
+        "bytes": {name: files[ENGINES[name][1]].stat().st_size for name in names},
     }
 
 
@@ -80,7 +83,8 @@ def inference_text(results: Json) -> str:
         "|---" * len(columns) + "|",
         *(_engine_row(name, row, results["bytes"][name]) for name, row in engines.items()),
         "",
-        f"{_ratios(engines)} int8: {results['int8']['reason']}. Whole processes: `make export` took "
+        f"{_ratios(engines)} `make export` compared int8 with float at 64 images too: "
+        f"{results['int8']['reason']}. Whole processes: `make export` took "
         f"{results['export_seconds']:.0f} s, `python -m pipeline.predict` {results['predict_seconds']:.2f} s for one "
         "image.",
     ]
@@ -99,9 +103,12 @@ def _engine_row(name: str, row: Json, size: int) -> str:
 def _ratios(engines: Json) -> str:
     one = {name: row["batches"]["1"]["p50_ms"] for name, row in engines.items()}
     many = {name: row["batches"]["64"]["images_per_second"] for name, row in engines.items()}
-    best = "ONNX Runtime"
+    best, int8 = "ONNX Runtime", "ONNX Runtime, int8"
+    others = {name: many[name] / many[int8] for name in engines if name.startswith("OpenVINO, int8")}
+    peer = "".join(f", and {name} is {ratio:.1f} times as fast as that" for name, ratio in others.items())
     return (
         f"For one image ONNX Runtime is {one['tf.function'] / one[best]:.1f} times as fast as `tf.function` and "
         f"{one['Keras predict'] / one[best]:.0f} times as fast as `predict`; for 64 images it is "
-        f"{many[best] / many['Keras predict']:.1f} times as fast as `predict`."
+        f"{many[best] / many['Keras predict']:.1f} times as fast as `predict`, with int8 "
+        f"{many[int8] / many[best]:.1f} times as fast as in float{peer}."
     )
