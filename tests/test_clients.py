@@ -1,24 +1,32 @@
-"""The output of `make export` in other programs: MLflow's scoring server, Node.js, an older ONNX Runtime."""
+"""The output of `make export` in other programs: MLflow's server, Node.js, a browser, OpenVINO, onnx, an old runtime."""
 
 import json
 import os
+import queue
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 from stores import empty_store
 from toy_models import COLOURS, VERSION_FACTS
 
+from benchmarks import engines
 from pipeline.common.files import sha256_of, write_csv
 from pipeline.common.params import read_params
 from pipeline.data.synthetic import generate
@@ -33,6 +41,7 @@ from pipeline.registry.quantize import quantize
 from pipeline.tracking.store import connect
 
 NODE_VERSION, OLD_RUNTIME = "1.23.2", "1.20.1"  # of ONNX Runtime; 1.20 is of November 2024
+INT8_ROUNDING = 0.02  # engines round 8-bit values differently
 
 
 @pytest.fixture(scope="module")
@@ -73,16 +82,24 @@ def bundle(version, tmp_path_factory):
     return write_bundle(tmp_path_factory.mktemp("dist") / "colours-v1", version, VERSION_FACTS)
 
 
-def second_test_data(bundle):
-    """Input and output of test_data_set_1, three images."""
+def read_test_data(bundle, number):
+    """Input and output of a test_data_set: 1, 3 or 8 images."""
     return (
-        numpy_helper.to_array(onnx.load_tensor(bundle / "test_data_set_1" / f"{name}_0.pb"))
+        numpy_helper.to_array(onnx.load_tensor(bundle / f"test_data_set_{number}" / f"{name}_0.pb"))
         for name in ("input", "output")
     )
 
 
+def expected_of(bundle, name, number):
+    """Images of a test_data_set and the output for them: the expected one, or that of ONNX Runtime for int8."""
+    images, expected = read_test_data(bundle, number)
+    if name != "model.onnx":
+        expected = predict_probabilities(open_session(bundle / name), images, len(images))
+    return images, expected
+
+
 def test_mlflows_scoring_server_agrees_with_onnx_runtime(tracking_uri, bundle, tmp_path):
-    images, expected = second_test_data(bundle)
+    images, expected = read_test_data(bundle, 1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -146,10 +163,7 @@ const [model, image, count] = process.argv.slice(2);
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_onnxruntime_node_agrees_on_the_test_data(bundle, node_folder, number):
-    image, expected = (
-        numpy_helper.to_array(onnx.load_tensor(bundle / f"test_data_set_{number}" / f"{name}_0.pb"))
-        for name in ("input", "output")
-    )
+    image, expected = read_test_data(bundle, number)
     (node_folder / "image").write_bytes(image.tobytes())
     command = ["node", "run.js", bundle / "model.onnx", "image", str(len(image))]
     done = subprocess.run(list(map(str, command)), cwd=node_folder, capture_output=True, text=True, check=True)
@@ -159,17 +173,119 @@ def test_onnxruntime_node_agrees_on_the_test_data(bundle, node_folder, number):
 @pytest.fixture(scope="module")
 def node_folder(tmp_path_factory):
     """A folder with onnxruntime-node from the npm registry."""
-    if not shutil.which("node") or not shutil.which("npm"):
-        pytest.skip("node and npm are not installed")
     folder = tmp_path_factory.mktemp("node")
-    command = ["npm", "install", "--no-audit", "--no-fund", f"onnxruntime-node@{NODE_VERSION}"]
-    done = subprocess.run(
-        command, cwd=folder, env=os.environ | {"ONNXRUNTIME_NODE_INSTALL_CUDA": "skip"}, capture_output=True, text=True
-    )
-    if done.returncode:
-        pytest.skip(f"npm cannot install onnxruntime-node: {done.stderr.strip()[-300:]}")
+    npm_install("onnxruntime-node", folder)
     (folder / "run.js").write_text(NODE_SCRIPT)
     return folder
+
+
+def npm_install(package, folder):
+    """Install a package of ONNX Runtime from the npm registry, or skip the test."""
+    if not shutil.which("node") or not shutil.which("npm"):
+        pytest.skip("node and npm are not installed")
+    command = ["npm", "install", "--no-audit", "--no-fund", f"{package}@{NODE_VERSION}"]
+    environment = os.environ | {"ONNXRUNTIME_NODE_INSTALL_CUDA": "skip"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"npm cannot install {package}: {done.stderr.strip()[-300:]}")
+
+
+PAGE = """<!doctype html><script src="/node_modules/onnxruntime-web/dist/ort.wasm.min.js"></script><script>
+(async () => {
+  const model = new URLSearchParams(location.search).get('model');
+  ort.env.wasm.numThreads = 1;
+  const session = await ort.InferenceSession.create(model);
+  const answers = [];
+  for (const number of [0, 1, 2]) {
+    const pixels = new Uint8Array(await (await fetch(`images_${number}`)).arrayBuffer());
+    const image = new ort.Tensor('uint8', pixels, [pixels.length / 3072, 32, 32, 3]);
+    const { probabilities } = await session.run({ image });
+    answers.push(Array.from(probabilities.data));
+  }
+  return answers;
+})().catch(String).then(found => fetch('/', { method: 'POST', body: JSON.stringify(found) }));
+</script>"""
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.int8.onnx"])
+def test_a_browser_agrees_on_the_test_data(bundle, web_folder, name, tmp_path):
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("Chromium is not installed: install Debian's package chromium")
+    shutil.copy(bundle / name, web_folder)
+    expected = []
+    for number in range(3):
+        images, probabilities = expected_of(bundle, name, number)
+        (web_folder / f"images_{number}").write_bytes(images.tobytes())
+        expected.append(probabilities)
+    with pages(web_folder) as (address, posted):
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+        command.append(f"{address}/page.html?model={name}")
+        with (tmp_path / "log").open("w") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        try:
+            answers = posted.get(timeout=120)
+        except queue.Empty:
+            pytest.fail((tmp_path / "log").read_text())
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert isinstance(answers, list), answers
+    for answer, probabilities in zip(answers, expected, strict=True):
+        np.testing.assert_allclose(answer, probabilities.ravel(), atol=1e-5 if name == "model.onnx" else INT8_ROUNDING)
+
+
+@pytest.fixture(scope="module")
+def web_folder(tmp_path_factory):
+    """A folder with onnxruntime-web from the npm registry and a page that runs it."""
+    folder = tmp_path_factory.mktemp("web")
+    npm_install("onnxruntime-web", folder)
+    (folder / "page.html").write_text(PAGE)
+    return folder
+
+
+class Pages(SimpleHTTPRequestHandler):
+    """Serves a folder and keeps what a page sends."""
+
+    extensions_map: ClassVar = SimpleHTTPRequestHandler.extensions_map | {".wasm": "application/wasm"}
+
+    def do_POST(self):
+        self.server.posted.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def pages(folder):
+    """A server on loopback for `folder`: its address, and a queue of what pages send."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Pages, directory=folder)) as server:
+        server.posted = queue.Queue()
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", server.posted
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.int8.onnx"])
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_openvino_agrees_on_the_test_data(bundle, name, number):
+    if "OpenVINO, float32" not in engines.installed_engines():
+        pytest.skip("OpenVINO is not installed: `pip install '.[openvino]'` adds it")
+    images, expected = expected_of(bundle, name, number)
+    answer = engines.openvino_float32(bundle / name)(images)
+    np.testing.assert_allclose(answer, expected, atol=1e-5 if name == "model.onnx" else INT8_ROUNDING)
+
+
+def test_the_reference_implementation_of_onnx_agrees_on_the_test_data(bundle):
+    images, expected = read_test_data(bundle, 1)
+    (answer,) = ReferenceEvaluator(onnx.load(bundle / "model.onnx")).run(None, {"image": images})
+    np.testing.assert_allclose(answer, expected, atol=1e-5)
 
 
 OLD_SCRIPT = """
@@ -181,10 +297,8 @@ numpy.save(sys.argv[3], session.run(["probabilities"], {"image": numpy.load(sys.
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.int8.onnx"])
 def test_onnx_runtime_of_two_years_ago_agrees(bundle, old_python, tmp_path, name):
-    images, expected = second_test_data(bundle)
+    images, expected = expected_of(bundle, name, 1)
     np.save(tmp_path / "image.npy", images)
-    if name != "model.onnx":
-        expected = predict_probabilities(open_session(bundle / name), images, len(images))
     command = [old_python, "-c", OLD_SCRIPT, bundle / name, tmp_path / "image.npy", tmp_path / "out.npy"]
     subprocess.run(list(map(str, command)), check=True)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, atol=1e-5)
