@@ -40,7 +40,7 @@ endif
 	.venv/bin/python -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear .venv || exit 1; \
 	! .venv/bin/python -m pip config list | grep -E '\.(dry-run|prefix|python|root|target)=' >&2 || { echo "setup:" \
 		"these settings of pip install outside .venv/. Unset them, then run the same command again." >&2; exit 1; }; \
-	echo "setup: installing the locked packages into .venv/ (2.7 GB; 1 to 10 minutes)"; \
+	echo "setup: installing the locked packages into .venv/ (2.9 GB; 1 to 10 minutes)"; \
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-user --require-hashes \
 		--requirement requirements.lock && touch .venv/installed
 
@@ -103,7 +103,7 @@ COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --gene
 	--no-header --no-annotate --upgrade --quiet
 # requirements-gpu.lock has only what CUDA adds to requirements.lock.
 lock: ## write the newest allowed versions into requirements*.lock (needs uv)
-	$(COMPILE) --extra dev --extra s3 --extra postgres --output-file requirements.lock
+	$(COMPILE) --extra dev --extra s3 --extra postgres --extra openvino --output-file requirements.lock
 	$(COMPILE) --extra gpu --constraint requirements.lock --output-file requirements-gpu.lock
 	awk '/^[a-z]/ { keep = /^nvidia-/ } keep' requirements-gpu.lock > .venv/gpu.lock
 	mv .venv/gpu.lock requirements-gpu.lock
