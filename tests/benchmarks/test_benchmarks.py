@@ -12,6 +12,7 @@ from benchmarks.ablation import ablation_table, measure_ablation
 from benchmarks.flops import training_flops
 from benchmarks.inference import inference_text
 from benchmarks.measure import measure
+from benchmarks.readme import resnet20_text
 from benchmarks.rows import PROGRAMS, Rows, code_hash
 from benchmarks.run import lay_out, network_names, run_stages
 from benchmarks.training_report import (
@@ -205,6 +206,11 @@ def test_the_network_is_compared_with_the_fastest_mode_of_pytorch():
 def test_without_peers_the_table_has_only_networks():
     assert torch_modes(rows()) == {}
     assert len(training_table(by_network(rows()), {}).splitlines()) == 4
+
+
+def test_the_text_names_resnet20_only_beside_its_row():
+    assert "`benchmarks/resnet20.py`" in resnet20_text(by_network(rows_with_peers()))
+    assert resnet20_text(by_network(rows())) == ""
 
 
 def test_the_short_table_shows_the_networks():
