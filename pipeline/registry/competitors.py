@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline.common.errors import PipelineError, printable
@@ -9,6 +11,7 @@ from pipeline.onnx.isolated import UnusableModel
 from pipeline.registry.artifacts import name_of
 from pipeline.registry.bundle import ONNX_FILE, PER_CLASS, PLOTS
 from pipeline.tracking.address import displayed_uri
+from pipeline.tracking.store import experiment_id
 from pipeline.tracking.store_errors import cause_of, explain_store_errors
 
 if TYPE_CHECKING:
@@ -24,27 +27,42 @@ SHARES = (  # metrics, 0 to 1
 )
 METRICS = (*SHARES, "test_images")
 MAXIMUM_TEXT = 200  # characters
+PAGE = 50  # runs of one request
 
 
-@explain_store_errors()
-def competing_runs(client: "MlflowClient", data: dict[str, str]) -> list["Run"]:
-    """The finished runs on this data that passed parity, best validation accuracy first; `PipelineError` if none."""
-    import mlflow
+def competing_runs(client: "MlflowClient", data: dict[str, str]) -> Iterator["Run"]:
+    """The finished runs on this data that passed parity, best validation accuracy first; `PipelineError` if none.
 
-    usable = "attributes.status = 'FINISHED' and tags.parity_passed = 'true' and metrics.best_validation_accuracy >= 0"
-    runs = mlflow.search_runs(
-        filter_string=" and ".join([usable, *(f"tags.{name} = '{value}'" for name, value in data.items())]),
-        order_by=["metrics.best_validation_accuracy DESC", "start_time ASC"],
-        output_format="list",
-    )
-    complete = [run for run in runs if has_artifacts(client, run)]
-    if not complete:
+    A store may have many runs: they come in pages, and the files of a run are listed only when its turn comes.
+    """
+    is_empty = True
+    for run in _finished_runs(client, data):
+        if has_artifacts(client, run):
+            is_empty = False
+            yield run
+    if is_empty:
         raise PipelineError(
             f"{displayed_uri()} has no finished run with an exported model on the current data (archive "
             f"{data['archive_sha256'][:8]}). Run `make repro`; if the results exist but this store does not have them, "
             "run `dvc repro --force --single-item evaluate export`. Then run `make export`."
         )
-    return complete
+
+
+def _finished_runs(client: "MlflowClient", data: dict[str, str]) -> Iterator["Run"]:
+    usable = "attributes.status = 'FINISHED' and tags.parity_passed = 'true' and metrics.best_validation_accuracy >= 0"
+    search = partial(
+        client.search_runs,
+        [experiment_id(client)],
+        " and ".join([usable, *(f"tags.{name} = '{value}'" for name, value in data.items())]),
+        max_results=PAGE,
+        order_by=["metrics.best_validation_accuracy DESC", "start_time ASC"],
+    )
+    token = ""
+    while token is not None:
+        with explain_store_errors():
+            page = search(page_token=token or None)
+        yield from page
+        token = page.token
 
 
 def has_artifacts(client: "MlflowClient", run: "Run") -> bool:

@@ -35,16 +35,17 @@ def is_same_data(version: "ModelVersion", data: dict[str, str]) -> bool:
 
 
 @explain_store_errors()
-def all_versions(client: "MlflowClient") -> list["ModelVersion"]:
-    """All registered versions, in order."""
-    found = client.search_model_versions(f"name = '{REGISTERED_NAME}'")
+def all_versions(client: "MlflowClient", condition: str = "") -> list["ModelVersion"]:
+    """All registered versions that meet a condition in MLflow's search syntax, in order."""
+    found = client.search_model_versions(f"name = '{REGISTERED_NAME}' {condition}")
     return sorted(found, key=lambda version: int(version.version))
 
 
 def versions_of_run(client: "MlflowClient", run: "Run", data: dict[str, str]) -> list["ModelVersion"]:
     """The versions that hold the run's ONNX file: earlier calls registered them, even one that was interrupted."""
     wanted = data | {"onnx_sha256": run.data.tags["onnx_sha256"]}
-    return [each for each in all_versions(client) if is_same_data(each, wanted) and CONTENT_TAG in each.tags]
+    found = all_versions(client, f"and tags.onnx_sha256 = '{wanted['onnx_sha256']}'")
+    return [each for each in found if is_same_data(each, wanted) and CONTENT_TAG in each.tags]
 
 
 @explain_store_errors()

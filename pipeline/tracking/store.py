@@ -75,8 +75,18 @@ def connect() -> "MlflowClient":
         mlflow.set_tracking_uri(tracking_uri())
         os.environ["MLFLOW_TRACKING_URI"] = address  # MLflow has set it; a relative path is not for other processes
         mlflow.set_system_metrics_sampling_interval(2)  # seconds; the default of 10 misses short trainings
-        _set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT)
+        _set_experiment(_experiment_name())
     return mlflow.MlflowClient()
+
+
+@explain_store_errors()
+def experiment_id(client: "MlflowClient") -> str:
+    """The id of the experiment that `connect` has set."""
+    return client.get_experiment_by_name(_experiment_name()).experiment_id
+
+
+def _experiment_name() -> str:
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
 
 
 def _set_environment() -> None:

@@ -1,0 +1,79 @@
+import pytest
+import requests
+from servers import free_port, mlflow_server
+from stores import clone_run, empty_store
+
+from pipeline.common.errors import PipelineError
+from pipeline.registry.competitors import ARTIFACTS, PAGE, competing_runs
+from pipeline.tracking.store import connect
+
+DATA = {"archive_sha256": "ab" * 32, "splits_sha256": "cd" * 32}
+
+
+@pytest.fixture
+def file(tmp_path):
+    """The sqlite file of an empty store."""
+    empty_store(tmp_path / "server.db")
+    return tmp_path / "server.db"
+
+
+@pytest.fixture
+def client(tmp_path, file, monkeypatch):
+    """A client of a tracking server with that store."""
+    port = free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    with mlflow_server(tmp_path, port):
+        yield connect()
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The paths of all requests to the server."""
+    paths, send = [], requests.Session.request
+
+    def request(session, method, url, *arguments, **settings):
+        paths.append(url.split("/mlflow/")[-1].split("?")[0])
+        return send(session, method, url, *arguments, **settings)
+
+    monkeypatch.setattr(requests.Session, "request", request)
+    return paths
+
+
+def add_run(accuracy):
+    import mlflow
+
+    with mlflow.start_run(tags=DATA | {"parity_passed": "true"}) as run:
+        mlflow.log_metric("best_validation_accuracy", accuracy)
+        for name in ARTIFACTS:
+            mlflow.log_text("text", name if "." in name else f"{name}/a.txt")
+    return run.info.run_id
+
+
+def test_the_best_of_a_thousand_runs_is_found_with_a_bounded_number_of_requests(client, file, asked):
+    run = add_run(0.5)
+    *_, best = clone_run(file, run, [0.5 + i / 4000 for i in range(1000)])
+    asked.clear()
+    assert next(competing_runs(client, DATA)).info.run_id == best
+    assert sorted(asked) == ["artifacts/list", "experiments/get-by-name", "runs/search"]
+
+
+def test_files_are_listed_in_the_order_of_accuracy_until_a_run_has_them(client, file, asked):
+    run = add_run(0.5)
+    clone_run(file, run, [0.9] * (2 * PAGE + 20), has_files=False)
+    asked.clear()
+    assert next(competing_runs(client, DATA)).info.run_id == run
+    assert (asked.count("runs/search"), asked.count("artifacts/list")) == (3, 2 * PAGE + 21)
+
+
+def test_each_run_competes_once_best_first(client, file):
+    run = add_run(0.5)
+    accuracies = [0.5 + i / 400 for i in range(1, PAGE + 30)]
+    clones = clone_run(file, run, accuracies)
+    assert [found.info.run_id for found in competing_runs(client, DATA)] == [*reversed(clones), run]
+
+
+def test_a_store_without_a_whole_run_is_an_error(client, file):
+    clone_run(file, add_run(0.5), [0.6], has_files=False)
+    other = DATA | {"archive_sha256": "ef" * 32}
+    with pytest.raises(PipelineError, match=r"no finished run with an exported model .* \(archive efefefef\)"):
+        list(competing_runs(client, other))
