@@ -10,7 +10,8 @@ from pipeline.common.errors import PipelineError, printable
 from pipeline.onnx.isolated import UnusableModel
 from pipeline.registry.artifacts import name_of
 from pipeline.registry.bundle import ONNX_FILE, PER_CLASS, PLOTS
-from pipeline.tracking.address import displayed_uri
+from pipeline.tracking.address import displayed_uri, sqlite_file
+from pipeline.tracking.database import refresh_statistics
 from pipeline.tracking.store import experiment_id
 from pipeline.tracking.store_errors import cause_of, explain_store_errors
 
@@ -35,6 +36,9 @@ def competing_runs(client: "MlflowClient", data: dict[str, str]) -> Iterator["Ru
 
     A store may have many runs: they come in pages, and the files of a run are listed only when its turn comes.
     """
+    if file := sqlite_file():
+        with explain_store_errors():
+            refresh_statistics(file)
     is_empty = True
     for run in _finished_runs(client, data):
         if has_artifacts(client, run):

@@ -1,6 +1,8 @@
 import pytest
 import requests
 from servers import free_port, mlflow_server
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 from stores import clone_run, empty_store
 
 from pipeline.common.errors import PipelineError
@@ -71,6 +73,28 @@ def test_each_run_competes_once_best_first(client, file):
     accuracies = [0.5 + i / 400 for i in range(1, PAGE + 30)]
     clones = clone_run(file, run, accuracies)
     assert [found.info.run_id for found in competing_runs(client, DATA)] == [*reversed(clones), run]
+
+
+@pytest.fixture
+def steps():
+    """Grows by one with every 1,000 instructions of SQLite."""
+    counted = []
+
+    def count(connection, *_):
+        connection.set_progress_handler(lambda: counted.append(1), 1000)
+
+    event.listen(Pool, "checkout", count)
+    yield counted
+    event.remove(Pool, "checkout", count)
+
+
+def test_a_search_in_sqlite_does_not_compare_each_run_with_each_run(tmp_path, monkeypatch, steps):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_store(tmp_path / "mlflow.db"))
+    client = connect()
+    clone_run(tmp_path / "mlflow.db", add_run(0.5), [0.5 + i / 4000 for i in range(2000)])
+    steps.clear()
+    next(competing_runs(client, DATA))
+    assert len(steps) < 1000
 
 
 def test_a_store_without_a_whole_run_is_an_error(client, file):
