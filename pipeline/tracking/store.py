@@ -81,8 +81,12 @@ def connect() -> "MlflowClient":
 
 @explain_store_errors()
 def experiment_id(client: "MlflowClient") -> str:
-    """The id of the experiment that `connect` has set."""
-    return client.get_experiment_by_name(_experiment_name()).experiment_id
+    """The id of the experiment that `connect` has set; `PipelineError` if it was deleted since then."""
+    if experiment := client.get_experiment_by_name(_experiment_name()):
+        return experiment.experiment_id
+    raise PipelineError(
+        f"the experiment {printable(_experiment_name(), 100)} of {displayed_uri()} was deleted just now."
+    )
 
 
 def _experiment_name() -> str:

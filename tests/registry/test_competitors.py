@@ -1,3 +1,6 @@
+import sqlite3
+from contextlib import closing
+
 import pytest
 import requests
 from servers import free_port, mlflow_server
@@ -95,6 +98,15 @@ def test_a_search_in_sqlite_does_not_compare_each_run_with_each_run(tmp_path, mo
     steps.clear()
     next(competing_runs(client, DATA))
     assert len(steps) < 1000
+
+
+def test_an_experiment_that_was_deleted_after_the_connection_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_store(tmp_path / "mlflow.db"))
+    client = connect()
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store, store:
+        store.execute("DELETE FROM experiments")
+    with pytest.raises(PipelineError, match="the experiment cifar10 of sqlite:.* was deleted just now"):
+        next(competing_runs(client, DATA))
 
 
 def test_a_store_without_a_whole_run_is_an_error(client, file):
