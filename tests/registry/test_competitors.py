@@ -105,7 +105,7 @@ def test_an_experiment_that_was_deleted_after_the_connection_is_an_error(tmp_pat
     client = connect()
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store, store:
         store.execute("DELETE FROM experiments")
-    with pytest.raises(PipelineError, match="the experiment cifar10 of sqlite:.* was deleted just now"):
+    with pytest.raises(PipelineError, match=r"the experiment cifar10 of sqlite:.* was deleted just now"):
         next(competing_runs(client, DATA))
 
 
