@@ -61,12 +61,11 @@ def _finished_runs(client: "MlflowClient", data: dict[str, str]) -> Iterator["Ru
         max_results=PAGE,
         order_by=["metrics.best_validation_accuracy DESC", "start_time ASC"],
     )
-    token = ""
-    while token is not None:
+    page = None
+    while page is None or page.token:
         with explain_store_errors():
-            page = search(page_token=token or None)
+            page = search(page_token=None if page is None else page.token)
         yield from page
-        token = page.token
 
 
 def has_artifacts(client: "MlflowClient", run: "Run") -> bool:

@@ -48,7 +48,11 @@ def prepare_database(file: Path) -> None:
 
 
 def refresh_statistics(file: Path) -> None:
-    """Count rows for SQLite's query planner: without it the search of 10,000 runs compares each run with each run."""
+    """Count rows for SQLite's query planner: without it the search of 10,000 runs compares each run with each run.
+
+    Raises:
+        OSError, sqlite3.Error: the database cannot be read or written.
+    """
     with _opened(file) as connection:
         connection.execute(f"PRAGMA analysis_limit = {EXAMINED}")
         connection.execute("ANALYZE")

@@ -85,7 +85,8 @@ def experiment_id(client: "MlflowClient") -> str:
     if experiment := client.get_experiment_by_name(_experiment_name()):
         return experiment.experiment_id
     raise PipelineError(
-        f"the experiment {printable(_experiment_name(), 100)} of {displayed_uri()} was deleted just now."
+        f"the experiment {printable(_experiment_name(), 100)} of {displayed_uri()} was deleted just now. Run the same "
+        "command again: it makes a new one."
     )
 
 

@@ -109,8 +109,12 @@ def test_an_experiment_that_was_deleted_after_the_connection_is_an_error(tmp_pat
         next(competing_runs(client, DATA))
 
 
-def test_a_store_without_a_whole_run_is_an_error(client, file):
-    clone_run(file, add_run(0.5), [0.6], has_files=False)
-    other = DATA | {"archive_sha256": "ef" * 32}
-    with pytest.raises(PipelineError, match=r"no finished run with an exported model .* \(archive efefefef\)"):
-        list(competing_runs(client, other))
+@pytest.mark.parametrize(("data", "archive"), [(DATA, "abababab"), (DATA | {"archive_sha256": "ef" * 32}, "efefefef")])
+def test_runs_without_files_or_on_other_data_do_not_compete(tmp_path, monkeypatch, data, archive):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", empty_store(tmp_path / "mlflow.db"))
+    client, run = connect(), add_run(0.5)
+    clone_run(tmp_path / "mlflow.db", run, [0.6], has_files=False)
+    if data == DATA:
+        client.delete_run(run)
+    with pytest.raises(PipelineError, match=rf"no finished run with an exported model .* \(archive {archive}\)"):
+        list(competing_runs(client, data))
