@@ -23,6 +23,7 @@ from benchmarks.readme import ABLATION, DRIFT, INFERENCE, RESULTS, SKEWED, TRAIN
 from benchmarks.rows import Rows
 from benchmarks.skewed import measure_skewed
 from benchmarks.training import measure_training
+from benchmarks.variants import MEASURED
 from pipeline.common.errors import PipelineError, exit_on_error
 from pipeline.common.files import Json, exclusive, sha256_of, write_json
 from pipeline.common.params import read_params
@@ -30,7 +31,6 @@ from pipeline.common.processor import machine
 from pipeline.data.archive import read_archive
 from pipeline.data.cifar10 import data_name
 from pipeline.data.splits import SPLIT_NAMES
-from pipeline.models.networks import NETWORKS
 
 DEFAULT_ARCHIVE = Path("data/raw/cifar-10-python.tar.gz")
 PICTURES = Path("docs/pictures")
@@ -81,11 +81,11 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def network_names(text: str) -> list[str]:
-    """The networks in a list such as "basic,fast"."""
+    """The networks in a list such as "basic,fast in float32"."""
     names = text.split(",")
-    if unknown := [name for name in names if name not in NETWORKS]:
+    if unknown := [name for name in names if name not in MEASURED]:
         raise argparse.ArgumentTypeError(
-            f"there is no network '{unknown[0]}', expected names from {', '.join(NETWORKS)}, separated by commas"
+            f"there is no network '{unknown[0]}', expected names from {', '.join(MEASURED)}, separated by commas"
         )
     return names
 

@@ -1,6 +1,6 @@
 """One training, measured in its own process: python -m benchmarks.train_one VARIANT SEED EPOCHS TRAIN VALIDATION [TEST]
 
-Prints JSON: seconds of the fit, images per second, validation accuracy of the best epoch, operations
+Prints JSON: seconds of the fit, images per second, validation accuracy of the finished network, operations
 per image, operations per second of matrix products before and after (the higher value counts), and
 the time to make the batches without training, as a share of the fit. With TEST, for a finished network, also its
 test accuracy, of the best epoch and after each epoch; the seconds do not include these evaluations.
@@ -9,6 +9,7 @@ test accuracy, of the best epoch and after each epoch; the seconds do not includ
 import json
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 from benchmarks.flops import matmul_peak, training_flops
@@ -27,12 +28,14 @@ def main(
     from pipeline.training import devices, fit
     from pipeline.training.checkpoint import Checkpoint
 
-    for name, value in OVERRIDES.get(variant, {}).items():
-        setattr(fit, name, value)
+    for place, value in OVERRIDES.get(variant, {}).items():
+        module, name = place.split(".")
+        setattr(import_module(f"pipeline.training.{module}"), name, value)
     network = NETWORKS["measured"] = VARIANTS[variant]
     training, validation = read_split(train_split), read_split(validation_split)
     test = read_split(test_split) if test_split else None
-    evaluated, curve, pauses = network.build(len(training.class_names), training.side), [], 0.0
+    trained, curve, pauses = network.build(len(training.class_names), training.side), [], 0.0
+    evaluated = network.finish(trained)
     precision = devices.precision().removeprefix("mixed_")
     before = {name: matmul_peak(name) for name in {"float32", precision}}
 
@@ -40,10 +43,11 @@ def main(
         nonlocal pauses
         if test:
             start = time.perf_counter()
-            for variable, value in zip(evaluated.variables, checkpoint.state, strict=False):  # without the optimizer
+            for variable, value in zip(trained.variables, checkpoint.state, strict=False):  # without the optimizer
                 variable.assign(value)
-            accuracy, _ = fit.accuracy_and_loss(evaluated, test)
-            curve.append({"seconds": checkpoint.seconds - pauses, "accuracy": accuracy})
+            curve.append(
+                {"seconds": checkpoint.seconds - pauses, "accuracy": fit.accuracy_and_loss(evaluated, test)[0]}
+            )
             pauses += time.perf_counter() - start
 
     params = TrainParams.model_construct(
@@ -51,12 +55,13 @@ def main(
     )
     model, rows, seconds = fit.fit(params, training, validation, end_epoch)
     seconds -= pauses
+    accuracy, loss = fit.accuracy_and_loss(model, validation)
     figures = {
         "seconds": seconds,
         "images_per_second": len(rows) * len(training.labels) / seconds,
-        "validation_accuracy": fit.best_row(rows)["validation_accuracy"],
-        "validation_loss": fit.best_row(rows)["validation_loss"],
-        "training_flops": training_flops(model),
+        "validation_accuracy": accuracy,
+        "validation_loss": loss,
+        "training_flops": training_flops(trained),
         "precision": precision,
         "matmul_peaks": {name: max(peak, matmul_peak(name)) for name, peak in before.items()},
         "input_share": seconds_of_input(training, network) * len(rows) / seconds,

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.variants import MEASURED
 from pipeline.common.files import Json
 from pipeline.data.image_grid import NO_VERSION, new_figure
 from pipeline.models.networks import NETWORKS
@@ -25,8 +26,8 @@ Groups = dict[str, list[Json]]  # the rows of each network, one per seed
 
 
 def by_network(rows: dict[str, Json]) -> Groups:
-    """The rows "network, seed N" by network: the peers first, then in the order of `NETWORKS`."""
-    order = (TEXTBOOK, RESNET20, *NETWORKS)
+    """The rows "network, seed N" by network: the peers first, then in the order of `MEASURED`."""
+    order = (TEXTBOOK, RESNET20, *MEASURED)
     groups = {network: [row for name, row in rows.items() if name.startswith(f"{network}, ")] for network in order}
     return {network: each for network, each in groups.items() if each}
 
@@ -93,7 +94,9 @@ def markdown_table(title: str, columns: dict[str, Callable[[list[Json]], str]], 
     """A table with one line per network; each column is a function of the network's rows."""
     lines = [f"| {' | '.join([title, *columns])} |", "|---" * (1 + len(columns)) + "|"]
     for name, each in rows.items():
-        cells = [f"`{name}`" if name in NETWORKS else name, *(cell(each) for cell in columns.values())]
+        network, *rest = name.split(" ")
+        shown = " ".join([f"`{network}`" if network in NETWORKS else network, *rest])
+        cells = [shown, *(cell(each) for cell in columns.values())]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -139,11 +142,11 @@ def draw(rows: Groups, conditions: dict[str, str], path: Path) -> None:
     figure = new_figure(7.5, 4.2)
     axes = figure.subplots()
     for name, each in rows.items():
-        colour = COLOURS.get(name, "black")
+        colour, style = COLOURS[name.removesuffix(" in float32")], ".-" if name in COLOURS else ".--"
         for row in each:
             seconds, accuracies = ([point[key] for point in row["curve"]] for key in ("seconds", "accuracy"))
             label = name if row is each[0] else None
-            axes.plot(seconds, accuracies, ".-", color=colour, label=label, linewidth=1.2, markersize=4)
+            axes.plot(seconds, accuracies, style, color=colour, label=label, linewidth=1.2, markersize=4)
         axes.annotate(f" {row['accuracy']:.1%}", (seconds[-1], accuracies[-1]), color=colour, va="center", fontsize=9)
     axes.set(xscale="log", xlabel="seconds of training", ylabel="accuracy on the test split", ylim=(0.3, 1))
     axes.set_title(f"{conditions['data']}; {conditions['machine']}; one point per epoch", fontsize=10)

@@ -170,4 +170,4 @@ def test_the_command_refuses_wrong_settings_by_name(tmp_path):
     done = run(tmp_path, "pipeline.suspect_labels", PYTHONPATH=str(ROOT))
     assert done.returncode == 1
     assert "suspect_labels.folds is 1, but it should be greater than or equal to 2" in done.stderr
-    assert "suspect_labels.model is 'vast', but it should be one of basic, fast, accurate" in done.stderr
+    assert "suspect_labels.model is 'vast', but it should be one of basic, fast, accurate, best" in done.stderr

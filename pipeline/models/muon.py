@@ -8,35 +8,51 @@ it updates kernels with four axes by Adam.
 import keras
 from keras import ops
 
-MOMENTUM = 0.9
 UPDATE_SIZE = 0.2  # root mean square of the elements per unit of learning rate, as in Adam (arXiv 2502.16982)
-ADAM_SHARE = 0.3  # of the learning rate, for biases, normalization and the last layer
 NEWTON_SCHULZ_STEPS = 3
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Keller Jordan's coefficients
 
 
 class Muon(keras.optimizers.Adam):
-    """Orthogonalized Nesterov momentum for weights with four axes, and Adam with 0.3 of the learning rate for others.
+    """Orthogonalized Nesterov momentum for weights with four axes, and Adam for biases, normalization and dense layers.
 
     Args:
         learning_rate: a number, or a schedule of keras.optimizers.schedules.
+        momentum: share of the earlier gradients' sum that stays after each step.
+        adam_share: of the learning rate, for Adam.
+        fixed_norm: scale each kernel to the norm of an orthogonal matrix before its update, so that a step turns it by
+            an angle of about the learning rate (arXiv 2404.00498). Otherwise its norm is free, and an update has the
+            size of Adam's.
         settings: of keras.optimizers.Adam. `weight_decay` is decoupled (AdamW), and not for biases and normalization.
     """
 
-    def __init__(self, learning_rate: float, name: str = "muon", **settings: float) -> None:
+    def __init__(
+        self,
+        learning_rate: float,
+        momentum: float = 0.9,
+        adam_share: float = 0.3,
+        fixed_norm: bool = False,
+        name: str = "muon",
+        **settings: float,
+    ) -> None:
         super().__init__(learning_rate, name=name, **{"beta_2": 0.99} | settings)
+        self._momentum, self._adam_share, self._fixed_norm = momentum, adam_share, fixed_norm
         self.exclude_from_weight_decay(var_names=["beta", "gamma", "bias"])
 
     def update_step(self, gradient: "keras.KerasTensor", variable: keras.Variable, learning_rate: float) -> None:
         """Update one weight."""
         if len(variable.shape) != 4:
-            super().update_step(gradient, variable, ADAM_SHARE * learning_rate)
+            super().update_step(gradient, variable, self._adam_share * learning_rate)
             return
-        momentum = self._momentums[self._get_variable_index(variable)]
-        self.assign(momentum, MOMENTUM * momentum + gradient)
+        past = self._momentums[self._get_variable_index(variable)]
+        self.assign(past, self._momentum * past + gradient)
         rows, columns = variable.shape[0] * variable.shape[1] * variable.shape[2], variable.shape[3]
-        update = orthogonal(ops.reshape(gradient + MOMENTUM * momentum, (rows, columns)))
-        size = learning_rate * UPDATE_SIZE * max(rows, columns) ** 0.5
+        update = orthogonal(ops.reshape(gradient + self._momentum * past, (rows, columns)))
+        if self._fixed_norm:
+            norm, size = ops.norm(ops.reshape(variable, (-1,))), learning_rate
+            self.assign(variable, variable * (columns**0.5 / (norm + 1e-7)))
+        else:
+            size = learning_rate * UPDATE_SIZE * max(rows, columns) ** 0.5
         self.assign_sub(variable, size * ops.reshape(update, variable.shape))
 
 

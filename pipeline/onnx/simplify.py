@@ -5,6 +5,8 @@ import onnx
 
 from pipeline.onnx.graph_edits import add_constant, constants_of, only_user, remove, takes_constant
 
+LINEAR = ("Transpose", "Reshape", "ReduceMean")  # a scalar factor may be applied after them as well
+
 
 def simplify(proto: onnx.ModelProto) -> onnx.GraphProto:
     """The model's graph with fewer operations."""
@@ -44,7 +46,7 @@ def _fold_scalars_into_next_layer(graph: onnx.GraphProto) -> None:
     constants = constants_of(graph)
     for node in [node for node in graph.node if takes_constant(node, constants, "Mul")]:
         factor, additions, layer = constants[node.input[1]], [], only_user(graph, node)
-        while layer is not None and (layer.op_type == "Transpose" or takes_constant(layer, constants, "Add")):
+        while layer is not None and (layer.op_type in LINEAR or takes_constant(layer, constants, "Add")):
             additions += [layer] if layer.op_type == "Add" else []
             layer = only_user(graph, layer)
         if factor.size != 1 or not factor.all() or layer is None or layer.op_type not in ("Conv", "MatMul"):

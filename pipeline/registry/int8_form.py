@@ -14,6 +14,7 @@ from onnxruntime.quantization import QuantType
 from pipeline.onnx.graph_edits import add_constant, constants_of, only_user, remove, takes_constant
 from pipeline.onnx.session import INPUT
 
+MOVES_PIXELS = ("Slice", "Concat")
 Ranges = dict[str, list[dict[str, object]]]  # of tensors, instead of measured ones, as `quantize_static` takes them
 
 
@@ -24,6 +25,7 @@ def int8_form(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Ranges]:
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    _pool_the_whole_map(copy.graph)
     _put_relu_before_maximum(copy.graph)
     ranges = _read_pixels_as_quantized(copy.graph)
     used = {name for node in copy.graph.node for name in node.input}
@@ -36,6 +38,15 @@ def int8_form(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Ranges]:
 def probability_layers(model: onnx.ModelProto) -> list[str]:
     """The names of the nodes that stay in float, so that probabilities are not rounded to 8 bits and sum to 1."""
     return [node.name for node in model.graph.node if node.op_type == "Softmax"]
+
+
+def _pool_the_whole_map(graph: onnx.GraphProto) -> None:
+    """Replace a global maximum by a max pooling of the whole map, which engines run on 8-bit values."""
+    shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.value_info}
+    for node in graph.node:
+        sides = shapes.get(node.input[0], [])[2:]  # 0 for an unknown one
+        if node.op_type == "GlobalMaxPool" and sides and all(sides):
+            node.CopyFrom(helper.make_node("MaxPool", node.input, node.output, node.name, kernel_shape=sides))
 
 
 def _put_relu_before_maximum(graph: onnx.GraphProto) -> None:
@@ -57,7 +68,10 @@ def _moved(node: onnx.NodeProto, place: onnx.NodeProto) -> onnx.NodeProto:
 
 
 class FirstLayers(NamedTuple):
-    """Conversion to float, addition of one number from -255 to 0 if there is one, transposition, convolution."""
+    """Conversion to float, addition of one number from -255 to 0 if there is one, transposition, convolution.
+
+    What comes before only moves pixels: a network may see the mirror image too.
+    """
 
     cast: onnx.NodeProto
     offset: onnx.NodeProto | None
@@ -80,14 +94,17 @@ def _read_pixels_as_quantized(graph: onnx.GraphProto) -> Ranges:
     names = ["pixel_scale", "pixel_zero_point"]
     graph.initializer.extend([numpy_helper.from_array(scale, names[0]), numpy_helper.from_array(zero_point, names[1])])
     layers.cast.CopyFrom(
-        helper.make_node("DequantizeLinear", [INPUT, *names], list(layers.cast.output), layers.cast.name)
+        helper.make_node("DequantizeLinear", [layers.cast.input[0], *names], layers.cast.output, layers.cast.name)
     )
     return {layers.transpose.output[0]: [{"quant_type": QuantType.QUInt8, "scale": scale, "zero_point": zero_point}]}
 
 
 def _first_layers(graph: onnx.GraphProto) -> FirstLayers | None:
     """The first layers, or None if they are others."""
-    (cast, *others), constants = [node for node in graph.node if INPUT in node.input], constants_of(graph)
+    pixels, constants = INPUT, constants_of(graph)
+    while moved := next((node for node in graph.node if pixels in node.input and node.op_type in MOVES_PIXELS), None):
+        pixels = moved.output[0]
+    cast, *others = [node for node in graph.node if pixels in node.input]
     offset, transpose = None, only_user(graph, cast)
     if transpose is not None and takes_constant(transpose, constants, "Add"):
         offset, transpose = transpose, only_user(graph, transpose)

@@ -14,6 +14,7 @@ from pipeline.common.errors import PipelineError
 from pipeline.data.splits import Split
 from pipeline.models.inference import predict
 from pipeline.models.networks import NETWORKS
+from pipeline.models.whitening import whiten
 from pipeline.training import devices
 from pipeline.training.batch_norm import with_fused_normalization
 from pipeline.training.checkpoint import Checkpoint
@@ -56,6 +57,8 @@ def fit(
     model = compiled(build, network.optimizer, schedule, params.seed, steps)
     if checkpoint:
         set_state(model, checkpoint.state)
+    else:
+        whiten(model, training.images)
     monitor = TrainingMonitor(checkpoint or Checkpoint([], 0.0, [], []), end_epoch)
     try:
         model.fit(
@@ -72,7 +75,7 @@ def fit(
     except tf.errors.ResourceExhaustedError:
         raise PipelineError(f"a batch of {size} images does not fit into memory. {SMALLER_BATCHES}") from None
     seconds = monitor.seconds()
-    return best_model(build, monitor.best), monitor.rows, seconds
+    return network.finish(best_model(build, monitor.best)), monitor.rows, seconds
 
 
 class TrainingMonitor(keras.callbacks.Callback):

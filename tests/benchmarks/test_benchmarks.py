@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from benchmarks.training_report import (
     torch_sentence,
     training_table,
 )
-from benchmarks.variants import CHANGES, OVERRIDES, VARIANTS, fast_variant
+from benchmarks.variants import CHANGES, MEASURED, OVERRIDES, VARIANTS, fast_variant
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import sha256_of
 from pipeline.common.params import read_params
@@ -193,6 +194,14 @@ def test_the_training_table_shows_means_ranges_and_peers():
     assert "seconds to 53.0% test accuracy" in lines[0]
 
 
+def test_networks_in_float32_follow_the_others():
+    measured = rows()
+    measured["fast in float32, seed 0"] = measured["fast, seed 0"] | {"precision": "float32"}
+    lines = training_table(by_network(measured), {}).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| the textbook script", "| `fast`", "| `fast` in float32"]
+    assert lines[-1].endswith("10% (float32) |")
+
+
 def test_the_network_is_compared_with_the_fastest_mode_of_pytorch():
     measured = rows_with_peers()
     sentence = torch_sentence(by_network(measured), torch_modes(measured))
@@ -226,7 +235,9 @@ def test_the_short_table_shows_the_networks():
 def test_the_plot_is_drawn(tmp_path):
     from PIL import Image
 
-    draw(by_network(rows_with_peers()), {"data": "generated", "machine": "2 cores"}, tmp_path / "a.png")
+    measured = rows_with_peers()
+    measured["fast in float32, seed 0"] = measured["fast, seed 0"]
+    draw(by_network(measured), {"data": "generated", "machine": "2 cores"}, tmp_path / "a.png")
     picture = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
 
@@ -240,17 +251,9 @@ def test_the_default_variant_of_fast_is_fast():
     np.testing.assert_array_equal(ours.predict(images, verbose=0), theirs.predict(images, verbose=0))
 
 
-@pytest.fixture
-def float32_after():
-    """Some variants change Keras' dtype policy."""
-    yield
-    start_keras().config.set_dtype_policy("float32")
-
-
-@pytest.mark.usefixtures("float32_after")
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_variant_can_be_built_and_differs_from_fast(name):
-    assert described(VARIANTS[name]) != described(NETWORKS["fast"]) or name in ("float32 only", *OVERRIDES)
+    assert described(VARIANTS[name]) != described(NETWORKS["fast"]) or name in OVERRIDES
     assert VARIANTS[name].build(10, 32).output.shape == (None, 10)
 
 
@@ -270,12 +273,19 @@ def described_optimizer(optimizer):
     return {name: value for name, value in vars(optimizer).items() if isinstance(value, bool | int | float)}
 
 
-def test_overrides_name_attributes_of_the_fit_module():
-    from pipeline.training import fit
-
+def test_overrides_name_attributes_of_modules_of_the_training():
+    start_keras()
     for changes in OVERRIDES.values():
-        for name in changes:
-            assert hasattr(fit, name)
+        for place in changes:
+            module, name = place.split(".")
+            assert hasattr(import_module(f"pipeline.training.{module}"), name)
+
+
+def test_a_network_is_measured_in_float32(splits):
+    command = [sys.executable, "-m", "benchmarks.train_one", "basic in float32", "0", "1", *map(str, splits.values())]
+    figures = json.loads(measure(command, ROOT).output.splitlines()[-1])
+    assert figures["precision"] == "float32"
+    assert list(figures["matmul_peaks"]) == ["float32"]
 
 
 def ablation_rows():
@@ -286,7 +296,7 @@ def ablation_rows():
         "SiLU, seed 0": (0.81, 80),
         "SiLU, seed 1": (0.84, 88),
     }
-    values["GELU, seed 0"] = (0.7, 60)
+    values["average pooling, seed 0"] = (0.7, 60)
     return {
         name: common | {"validation_accuracy": accuracy, "seconds": seconds}
         for name, (accuracy, seconds) in values.items()
@@ -297,8 +307,8 @@ def test_the_ablation_table_compares_equal_seeds():
     assert ablation_table({}) == ""
     assert ablation_table(ablation_rows()).splitlines()[4:] == [
         "| none | 81.00% | | 0.500 | 42 s | 2 |",
+        "| average pooling | 70.00% | -10.00 | 0.500 | 1.50 x | 1 |",
         "| SiLU | 82.50% | +1.50 | 0.500 | 2.00 x | 2 |",
-        "| GELU | 70.00% | -10.00 | 0.500 | 1.50 x | 1 |",
     ]
 
 
@@ -307,7 +317,10 @@ def test_only_changes_with_a_small_effect_are_measured_with_more_seeds(monkeypat
 
     class Known:
         def read(self):
-            return dict.fromkeys([f"{name}, seed 0" for name in CHANGES], accuracies["GELU, seed 0"]) | accuracies
+            return (
+                dict.fromkeys([f"{name}, seed 0" for name in CHANGES], accuracies["average pooling, seed 0"])
+                | accuracies
+            )
 
         def measure(self, name, how):
             measured.append(name)
@@ -335,7 +348,7 @@ def test_the_project_is_laid_out_with_the_archive_as_its_only_source(archive, tm
         (("--seeds", "0"), "invalid choice: 0"),
         (
             ("--networks", "fast,slow"),
-            f"no network 'slow', expected names from {', '.join(NETWORKS)}, separated by commas",
+            f"no network 'slow', expected names from {', '.join(MEASURED)}, separated by commas",
         ),
     ],
 )
@@ -347,7 +360,7 @@ def test_an_unknown_section_or_network_and_a_wrong_number_of_seeds_are_refused(a
 
 
 def test_networks_are_separated_by_commas():
-    assert network_names("accurate,basic") == ["accurate", "basic"]
+    assert network_names("accurate,basic in float32") == ["accurate", "basic in float32"]
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,28 @@ def test_kernels_follow_nesterov_momentum():
     np.testing.assert_allclose(kernel.numpy()[0, 0], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("share", [0.6, 0.0])
+def test_a_kernel_of_fixed_norm_is_scaled_before_it_is_turned(share):
+    gradients = np.random.default_rng(0).normal(size=(3, 1, 1, 6, 4)).astype(np.float32)
+    start = np.random.default_rng(1).normal(size=(1, 1, 6, 4)).astype(np.float32)
+    kernels = [keras.Variable(start * size) for size in (1, 100)]  # the size at the start does not matter
+    muon = Muon(0.1, momentum=share, fixed_norm=True, weight_decay=0.1)
+    momentum, expected = 0.0, start[0, 0]
+    for gradient in gradients:
+        muon.apply([gradient, gradient], kernels)
+        momentum = share * momentum + gradient[0, 0]
+        expected = expected * (4**0.5 / np.linalg.norm(expected))
+        expected = expected - 0.1 * orthogonal(gradient[0, 0] + share * momentum).numpy()
+    for kernel in kernels:
+        np.testing.assert_allclose(kernel.numpy()[0, 0], expected, atol=1e-5)
+
+
+def test_a_kernel_of_zeros_and_fixed_norm_stays_finite():
+    kernel = keras.Variable(np.zeros((1, 1, 6, 4), np.float32))
+    Muon(0.1, fixed_norm=True).apply([np.ones((1, 1, 6, 4), np.float32)], [kernel])
+    assert np.isfinite(kernel.numpy()).all()
+
+
 @pytest.mark.parametrize("name", ["bias", "beta", "gamma"])
 def test_weight_decay_changes_kernels_but_not_biases_and_normalization(name):
     kernel = keras.Variable(np.ones((3, 3, 2, 2), np.float32), name="kernel")

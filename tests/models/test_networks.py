@@ -36,10 +36,10 @@ def test_basic_pads_its_last_map_only_where_it_is_too_small(keras, side, padding
 
 
 @pytest.mark.parametrize(
-    ("side", "shift", "cutout"), [(16, 2, 6), (32, 4, 12), (48, 6, 18), (50, 6, 19), (128, 16, 48)]
+    ("side", "shift", "cutout"), [(16, 2, 5), (32, 4, 10), (48, 6, 15), (50, 6, 16), (128, 16, 40)]
 )
 def test_shift_and_cutout_are_the_same_share_of_every_side(side, shift, cutout):
-    augmentation = NETWORKS["accurate"].augmentation
+    augmentation = NETWORKS["best"].augmentation
     assert augmentation.scaled_to(side) == augmentation._replace(shift=shift, cutout=cutout)
 
 
@@ -51,13 +51,13 @@ def test_pixels_are_scaled_to_0_to_1_inside_the_model(keras):
     assert (scaled.min(), scaled.max()) == (1, 1)
 
 
-@pytest.mark.parametrize(("name", "weights"), [("fast", 540_448), ("accurate", 4_365_888)])
+@pytest.mark.parametrize(("name", "weights"), [("fast", 843_392), ("accurate", 3_152_864), ("best", 9_921_824)])
 def test_a_network_has_the_weights_that_its_docstring_says(keras, name, weights):
     assert NETWORKS[name].build(10, 32).count_params() == weights
     assert f"{weights:,} weights for 10 classes" in NETWORKS[name].build.__doc__
 
 
-@pytest.mark.parametrize("name", ["fast", "accurate"])
+@pytest.mark.parametrize("name", ["fast", "accurate", "best"])
 def test_3x3_convolutions_start_as_copies_of_their_input(keras, name):
     kernels = [
         layer.kernel.numpy()
@@ -71,3 +71,36 @@ def test_3x3_convolutions_start_as_copies_of_their_input(keras, name):
         expected[1, 1] = np.eye(channels)
         np.testing.assert_array_equal(kernel[..., :channels], expected)
         assert channels == kernel.shape[3] or kernel[..., channels:].std() > 0
+
+
+@pytest.fixture(params=["accurate", "best"])
+def trained_and_finished(keras, request):
+    keras.utils.set_random_seed(0)
+    model = NETWORKS[request.param].build(10, 32)
+    assert NETWORKS[request.param].mirrored
+    return model, NETWORKS[request.param].finish(model)
+
+
+def test_a_mirrored_network_takes_the_mean_of_the_logits_of_image_and_mirror_image(trained_and_finished):
+    model, finished = trained_and_finished
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    logits = [np.log(model.predict(each, verbose=0)) for each in (images, images[:, :, ::-1])]
+    assert np.abs(logits[0] - logits[1]).max() > 1e-3
+    powers = np.exp(np.mean(logits, axis=0))
+    expected = powers / powers.sum(1, keepdims=True)
+    for size in (1, 2, 5):
+        np.testing.assert_allclose(finished.predict(images, batch_size=size, verbose=0), expected, atol=1e-5)
+    np.testing.assert_allclose(finished.predict(images[:, :, ::-1], verbose=0), expected, atol=1e-5)
+
+
+def test_a_mirrored_network_has_the_weights_and_the_interface_of_the_trained_one(trained_and_finished):
+    model, finished = trained_and_finished
+    assert all(map(np.array_equal, model.get_weights(), finished.get_weights()))
+    assert (finished.name, finished.inputs[0].name, finished.inputs[0].dtype) == (model.name, "image", "uint8")
+    assert finished.layers[-1].name == "probabilities"
+
+
+@pytest.mark.parametrize("name", ["basic", "fast"])
+def test_the_other_networks_are_finished_as_they_are(keras, name):
+    model = NETWORKS[name].build(10, 32)
+    assert NETWORKS[name].finish(model) is model

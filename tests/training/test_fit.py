@@ -9,6 +9,7 @@ from projects import ROOT
 from pipeline.common.errors import PipelineError
 from pipeline.data.splits import Split
 from pipeline.data.synthetic import CLASS_NAMES, generate
+from pipeline.models import whitening
 from pipeline.models.keras_backend import start_keras
 from pipeline.models.networks import NETWORKS
 from pipeline.training.checkpoint import Checkpoint
@@ -68,6 +69,17 @@ def test_the_weights_are_those_of_the_epoch_with_the_best_validation_accuracy_in
     assert {weight.dtype for weight in model.weights} == {layer.compute_dtype for layer in model.layers} == {"float32"}
     assert seconds > 0
     assert not model.compiled
+
+
+def test_the_first_convolution_whitens_the_training_images_and_a_mirrored_network_is_finished(small):
+    params = PARAMS.model_copy(update={"model": "accurate", "epochs": 1})
+    model, _, _ = fit.fit(params, small, small)
+    images = small.images.astype(np.float32) / 64 - 1.9
+    kernel = next(weights for weights in model.get_weights() if weights.shape == (2, 2, 3, 24))
+    # bfloat16 can change the sign of a direction, but both signs are there:
+    np.testing.assert_allclose(np.abs(kernel), np.abs(whitening.kernel([images])), rtol=0.05, atol=0.05)
+    probabilities = [model.predict(each, verbose=0) for each in (small.images, small.images[:, :, ::-1])]
+    np.testing.assert_allclose(*probabilities, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
