@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 N = 5
 SEED = 0
 PORT = 5000
-$(foreach option,ALLOW ARCHIVE EXTRAS FOLDER NAME NETWORKS OUT SECTION SEEDS SIDE SKIP VERSION WRITE,$(eval $(option) =))
+$(foreach option,ALLOW ARCHIVE BUNDLE EXTRAS FOLDER NAME NETWORKS OUT SECTION SEEDS SIDE SKIP VERSION WRITE,$(eval $(option) =))
 # The commands in dvc.yaml start with `python`:
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONWARNINGS
 
-.PHONY: help setup demo repro pack ui reference evidence export rollback seeds test fuzz chaos lint bench \
+.PHONY: help setup demo repro pack ui reference evidence export page rollback seeds test fuzz chaos lint bench \
 	lock audit
 
 help: ## list the targets
@@ -74,6 +74,9 @@ export: .venv/installed ## compare the best run with the champion; write the cha
 	@.venv/bin/python -m pipeline.promote reports/metrics/validate.json data/splits/train.npz \
 		data/splits/validation.npz dist $(if $(filter 1,$(ALLOW)),--allow)
 
+page: .venv/installed ## write the bundle in dist/ as a page for the browser: BUNDLE=dist/NAME (needs npm)
+	@.venv/bin/python -m pipeline.page dist $(if $(BUNDLE),"$(BUNDLE)")
+
 rollback: .venv/installed ## make an earlier model version the champion again: VERSION=1
 	@.venv/bin/python -m pipeline.rollback "$(VERSION)" dist
 
@@ -103,7 +106,7 @@ COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --gene
 	--no-header --no-annotate --upgrade --quiet
 # requirements-gpu.lock has only what CUDA adds to requirements.lock.
 lock: ## write the newest allowed versions into requirements*.lock (needs uv)
-	$(COMPILE) --extra dev --extra s3 --extra postgres --extra openvino --output-file requirements.lock
+	$(COMPILE) --extra dev --extra s3 --extra postgres --extra openvino --extra serve --output-file requirements.lock
 	$(COMPILE) --extra gpu --constraint requirements.lock --output-file requirements-gpu.lock
 	awk '/^[a-z]/ { keep = /^nvidia-/ } keep' requirements-gpu.lock > .venv/gpu.lock
 	mv .venv/gpu.lock requirements-gpu.lock

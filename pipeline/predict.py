@@ -15,28 +15,16 @@ import numpy as np
 
 from pipeline.common.errors import PipelineError, exit_on_error, printable
 from pipeline.data.pictures import image_or_reason
-from pipeline.onnx.isolated import IsolatedModel, UnusableModel
-from pipeline.registry.bundle import LABELS, ONNX_FILE, REMEDY, USE_ITS_CODE, read_bundle, unknown_preprocessing
+from pipeline.onnx.isolated import IsolatedModel
+from pipeline.registry.bundle_model import model_of_bundle
 
 BATCH_SIZE = 64  # images
 
 
 def predict(bundle: Path, paths: list[Path], as_json: bool) -> int:
     """Print the most probable classes of each file and of all files in folders; returns how many cannot be read."""
-    contents = read_bundle(bundle, ONNX_FILE, LABELS)
-    class_names = contents[LABELS].decode("utf-8", "backslashreplace").split("\n")[:-1]
-    try:
-        with IsolatedModel(contents[ONNX_FILE], len(class_names)) as model:
-            if objection := unknown_preprocessing(model.preprocessing):
-                raise PipelineError(f"{bundle / ONNX_FILE} has {objection}. {USE_ITS_CODE}")
-            if model.class_names != json.dumps(class_names):
-                raise PipelineError(
-                    f"{bundle / LABELS} has the classes {json.dumps(class_names)[:300]}, but those of {ONNX_FILE} are "
-                    f"{printable(model.class_names, 300) or 'missing'}. {REMEDY}"
-                )
-            return classify(model, class_names, paths, as_json)
-    except UnusableModel as error:
-        raise PipelineError(f"{bundle / ONNX_FILE} cannot be used: {error}. {REMEDY}") from None
+    with model_of_bundle(bundle) as (model, class_names, _):
+        return classify(model, class_names, paths, as_json)
 
 
 def classify(model: IsolatedModel, class_names: list[str], paths: list[Path], as_json: bool) -> int:

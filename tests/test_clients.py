@@ -2,25 +2,20 @@
 
 import json
 import os
-import queue
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import onnx
 import pytest
+from browsers import answer_of
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from stores import empty_store
@@ -209,28 +204,14 @@ PAGE = """<!doctype html><script src="/node_modules/onnxruntime-web/dist/ort.was
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.int8.onnx"])
-def test_a_browser_agrees_on_the_test_data(bundle, web_folder, name, tmp_path):
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("Chromium is not installed: install Debian's package chromium")
+def test_a_browser_agrees_on_the_test_data(bundle, web_folder, name):
     shutil.copy(bundle / name, web_folder)
     expected = []
     for number in range(3):
         images, probabilities = expected_of(bundle, name, number)
         (web_folder / f"images_{number}").write_bytes(images.tobytes())
         expected.append(probabilities)
-    with pages(web_folder) as (address, posted):
-        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
-        command.append(f"{address}/page.html?model={name}")
-        with (tmp_path / "log").open("w") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        try:
-            answers = posted.get(timeout=120)
-        except queue.Empty:
-            pytest.fail((tmp_path / "log").read_text())
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    answers = answer_of(web_folder, f"page.html?model={name}")
     assert isinstance(answers, list), answers
     for answer, probabilities in zip(answers, expected, strict=True):
         np.testing.assert_allclose(answer, probabilities.ravel(), atol=1e-5 if name == "model.onnx" else INT8_ROUNDING)
@@ -243,34 +224,6 @@ def web_folder(tmp_path_factory):
     npm_install("onnxruntime-web", folder)
     (folder / "page.html").write_text(PAGE)
     return folder
-
-
-class Pages(SimpleHTTPRequestHandler):
-    """Serves a folder and keeps what a page sends."""
-
-    extensions_map: ClassVar = SimpleHTTPRequestHandler.extensions_map | {".wasm": "application/wasm"}
-
-    def do_POST(self):
-        self.server.posted.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-@contextmanager
-def pages(folder):
-    """A server on loopback for `folder`: its address, and a queue of what pages send."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Pages, directory=folder)) as server:
-        server.posted = queue.Queue()
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", server.posted
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.int8.onnx"])

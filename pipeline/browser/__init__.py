@@ -1,0 +1,1 @@
+"""A page that runs a bundle in a browser: its template, its scripts, and ONNX Runtime Web."""
