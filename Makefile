@@ -102,12 +102,14 @@ bench: .venv/installed ## measure; update README.md and docs/: ARCHIVE= NAME= SE
 	@.venv/bin/python -m benchmarks.run $(if $(ARCHIVE),--archive "$(ARCHIVE)") $(if $(NAME),--name "$(NAME)") \
 		$(if $(SECTION),--section $(SECTION)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(NETWORKS),--networks "$(NETWORKS)")
 
-COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+COMPILE = uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate --upgrade --quiet
 # requirements-gpu.lock has only what CUDA adds to requirements.lock.
 lock: ## write the newest allowed versions into requirements*.lock (needs uv)
-	$(COMPILE) --extra dev --extra s3 --extra postgres --extra openvino --extra serve --output-file requirements.lock
-	$(COMPILE) --extra gpu --constraint requirements.lock --output-file requirements-gpu.lock
+	$(COMPILE) pyproject.toml deploy/requirements.in --extra dev --extra s3 --extra postgres --extra openvino \
+		--output-file requirements.lock
+	$(COMPILE) deploy/requirements.in --constraint requirements.lock --output-file deploy/requirements.lock
+	$(COMPILE) pyproject.toml --extra gpu --constraint requirements.lock --output-file requirements-gpu.lock
 	awk '/^[a-z]/ { keep = /^nvidia-/ } keep' requirements-gpu.lock > .venv/gpu.lock
 	mv .venv/gpu.lock requirements-gpu.lock
 

@@ -147,7 +147,9 @@ def draw(rows: Groups, conditions: dict[str, str], path: Path) -> None:
             seconds, accuracies = ([point[key] for point in row["curve"]] for key in ("seconds", "accuracy"))
             label = name if row is each[0] else None
             axes.plot(seconds, accuracies, style, color=colour, label=label, linewidth=1.2, markersize=4)
-        axes.annotate(f" {_mean_accuracy(each):.1%}", (seconds[-1], accuracies[-1]), color=colour, va="center", fontsize=9)
+        axes.annotate(
+            f" {_mean_accuracy(each):.1%}", (seconds[-1], accuracies[-1]), color=colour, va="center", fontsize=9
+        )
     axes.set(xscale="log", xlabel="seconds of training", ylabel="accuracy on the test split", ylim=(0.3, 1))
     axes.set_title(f"{conditions['data']}; {conditions['machine']}; one point per epoch", fontsize=10)
     axes.xaxis.set_major_formatter(ScalarFormatter())

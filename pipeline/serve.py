@@ -1,7 +1,7 @@
 """Serve a bundle over HTTP: python -m pipeline.serve BUNDLE [--host HOST] [--port PORT]
 
-Needs only ONNX Runtime, NumPy, Pillow, Starlette, Uvicorn and prometheus-client (extra `serve`). docs/deployment.md
-describes the requests; deploy/Dockerfile makes a container of it.
+Needs only the packages in deploy/requirements.in. docs/deployment.md describes the requests; deploy/Dockerfile makes a
+container of it.
 """
 
 import argparse

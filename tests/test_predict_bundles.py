@@ -91,7 +91,7 @@ def test_external_data_beside_the_model_or_in_the_working_folder_is_not_read(bun
 
 def test_what_was_checked_is_what_is_used(bundle, picture, monkeypatch, capsys):
     """A file that is replaced after its hash was checked is not read again."""
-    from pipeline import predict as module
+    from pipeline.registry import bundle_model as module
 
     def swap(*arguments):
         contents = read(*arguments)

@@ -21,7 +21,7 @@ from projects import ROOT, run
 from pipeline.onnx.session import open_session, predict_probabilities
 from pipeline.serving.requests import MAXIMUM_FILE, MAXIMUM_IMAGES, SECONDS
 
-pytest.importorskip("prometheus_client", reason="the extra `serve` is not installed")
+pytest.importorskip("prometheus_client", reason="prometheus-client is not installed: make setup")
 from pipeline.serving.app import Server
 
 

@@ -1,4 +1,4 @@
-"""What is installed and what CI runs: fixed commits, hashes in both lock files, and the targets that use them."""
+"""What is installed and what CI runs: fixed commits, hashes in all lock files, and the targets that use them."""
 
 import os
 import re
@@ -13,7 +13,7 @@ ACTIONS = [
     for line in path.read_text().splitlines()
     if "uses:" in line
 ]
-LOCKS = ("requirements.lock", "requirements-gpu.lock")
+LOCKS = ("requirements.lock", "deploy/requirements.lock", "requirements-gpu.lock")
 
 
 def requirements(name):
@@ -66,11 +66,19 @@ def test_setup_refuses_other_extras():
     assert "setup: EXTRAS=gnu is unknown: EXTRAS=gpu adds CUDA" in done.stderr
 
 
-def test_make_lock_writes_both_files_and_make_audit_reads_them():
+def test_the_container_has_the_versions_of_the_other_packages():
+    everything, container = (
+        {line.split(" ")[0] for line in requirements(lock)}
+        for lock in ("requirements.lock", "deploy/requirements.lock")
+    )
+    assert container < everything
+
+
+def test_make_lock_writes_all_files_and_make_audit_reads_those_that_contain_the_others():
     written = make("--dry-run", "lock").stdout
     assert re.findall(r"--output-file (\S+)", written) == list(LOCKS)
-    assert written.count("--generate-hashes") == written.count("--no-emit-index-url") == 2
+    assert written.count("--generate-hashes") == written.count("--no-emit-index-url") == len(LOCKS)
     read = make("--dry-run", "audit").stdout
-    assert re.findall(r"pip-audit .*--requirement (\S+)", read) == list(LOCKS)
+    assert re.findall(r"pip-audit .*--requirement (\S+)", read) == [LOCKS[0], LOCKS[2]]
     assert read.count("pip-audit --strict") == 2  # else a package that could not be looked up is only a warning
     assert "pip-licenses --python .venv/bin/python" in read
