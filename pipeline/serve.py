@@ -16,7 +16,7 @@ from pipeline.onnx.session import open_session, predict_probabilities
 from pipeline.registry.bundle_model import model_of_bundle
 from pipeline.serving.requests import MAXIMUM_IMAGES
 
-WAITING = 64  # requests that may wait
+WAITING = 32  # requests that may wait: with their files they need 340 MB at most
 
 
 def serve(bundle: Path, host: str, port: int) -> None:

@@ -151,6 +151,19 @@ def test_a_request_that_does_not_arrive_ends(server):
         assert client.recv(1000).startswith(b"HTTP/1.1 408 ")
 
 
+def test_a_client_that_goes_away_leaves_no_trace_but_a_count(server, tmp_path):
+    address, _ = server
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf")
+    end = time.monotonic() + 30
+    while not metric(address, 'requests_total{path="/classify",status="400"}') and time.monotonic() < end:
+        time.sleep(0.02)
+    assert metric(address, 'requests_total{path="/classify",status="400"}') == 1
+    assert metric(address, "requests_active") == 0
+    assert (tmp_path / "log").read_text().count("\n") == 1  # the address
+
+
 def test_metrics_count_requests_and_images(server):
     address, _ = server
     invoke(address, {"inputs": {"image": images(3).tolist()}})

@@ -5,14 +5,14 @@ import json
 
 import anyio
 import numpy as np
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from pipeline.common.errors import printable, root_cause
 from pipeline.data.cifar10 import CHANNELS
 from pipeline.data.pictures import decode_image
 
 MAXIMUM_IMAGES = 64  # in a request
-MAXIMUM_FILE = 20_000_000  # bytes of an image file
+MAXIMUM_FILE = 10_000_000  # bytes of an image file
 NUMBER = 6  # bytes of a pixel value in JSON, with comma, space and brackets
 SECONDS = 10  # to receive a body
 
@@ -37,6 +37,8 @@ async def read_body(request: Request, limit: int) -> bytes:
                 parts.append(part)
     except TimeoutError:
         raise Refused(408, f"the request did not arrive within {SECONDS} seconds") from None
+    except ClientDisconnect:
+        raise Refused(400, "the client has gone") from None
     return b"".join(parts)
 
 
