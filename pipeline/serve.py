@@ -29,7 +29,7 @@ def serve(bundle: Path, host: str, port: int) -> None:
         side = model.side
         model.predict(np.zeros((1, side, side, CHANNELS), np.uint8))
     session = open_session(content)
-    workers = max(1, (os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count()) or 1)
+    workers = os.cpu_count() or 1
     server = Server(
         lambda images: predict_probabilities(session, images, MAXIMUM_IMAGES), class_names, side, workers, WAITING
     )
