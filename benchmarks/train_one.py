@@ -3,10 +3,11 @@
 Prints JSON: seconds of the fit, images per second, validation accuracy of the finished network, operations
 per image, operations per second of matrix products before and after (the higher value counts), and
 the time to make the batches without training, as a share of the fit. With TEST, for a finished network, also its
-test accuracy, of the best epoch and after each epoch; the seconds do not include these evaluations.
+test accuracy, of the best epoch and after up to `POINTS` epochs; the seconds do not include these evaluations.
 """
 
 import json
+import math
 import sys
 import time
 from importlib import import_module
@@ -18,6 +19,8 @@ from pipeline.data.splits import Split, read_split
 from pipeline.models.keras_backend import start_keras
 from pipeline.models.networks import NETWORKS, Network
 from pipeline.training.settings import TrainParams
+
+POINTS = 12  # evaluations on test during a training, evenly spaced; those of a wide network take long
 
 
 def main(
@@ -36,12 +39,12 @@ def main(
     test = read_split(test_split) if test_split else None
     trained, curve, pauses = network.build(len(training.class_names), training.side), [], 0.0
     evaluated = network.finish(trained)
-    precision = devices.precision().removeprefix("mixed_")
+    precision, total = devices.precision().removeprefix("mixed_"), epochs or network.epochs
     before = {name: matmul_peak(name) for name in {"float32", precision}}
 
     def end_epoch(checkpoint: Checkpoint) -> None:
         nonlocal pauses
-        if test:
+        if test and len(checkpoint.rows) % math.ceil(total / POINTS) == 0:
             start = time.perf_counter()
             for variable, value in zip(trained.variables, checkpoint.state, strict=False):  # without the optimizer
                 variable.assign(value)

@@ -191,9 +191,9 @@ NETWORKS = {
     "best": Network(
         best,
         muon_of_fixed_norm,
-        epochs=20,
-        batch_size=500,
-        learning_rate=0.1,
+        epochs=24,
+        batch_size=250,
+        learning_rate=0.06,
         augmentation=Augmentation(True, shift=4, cutout=10, smoothing=0.2),
         mirrored=True,
     ),
