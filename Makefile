@@ -106,7 +106,7 @@ COMPILE = uv pip compile --universal --python-version 3.11 --generate-hashes --n
 	--no-header --no-annotate --upgrade --quiet
 # requirements-gpu.lock has only what CUDA adds to requirements.lock.
 lock: ## write the newest allowed versions into requirements*.lock (needs uv)
-	$(COMPILE) pyproject.toml deploy/requirements.in --extra dev --extra s3 --extra postgres --extra openvino \
+	$(COMPILE) pyproject.toml deploy/requirements.in --extra dev --extra s3 --extra postgres --extra openvino --extra ray \
 		--output-file requirements.lock
 	$(COMPILE) deploy/requirements.in --constraint requirements.lock --output-file deploy/requirements.lock
 	$(COMPILE) pyproject.toml --extra gpu --constraint requirements.lock --output-file requirements-gpu.lock
