@@ -63,6 +63,10 @@ def main(ratio: int, weight: str, seed: int, train_split: Path, validation_split
         batch_size=None,
         learning_rate=None,
         class_weight=None if weight == "none" else "balanced",
+        flip=None,
+        shift=None,
+        cutout=None,
+        smoothing=None,
         seed=seed,
     )
     model, _, _ = fit(params, training, validation)

@@ -54,7 +54,16 @@ def main(
             pauses += time.perf_counter() - start
 
     params = TrainParams.model_construct(
-        model="measured", epochs=epochs, batch_size=None, learning_rate=None, class_weight=None, seed=seed
+        model="measured",
+        epochs=epochs,
+        batch_size=None,
+        learning_rate=None,
+        class_weight=None,
+        flip=None,
+        shift=None,
+        cutout=None,
+        smoothing=None,
+        seed=seed,
     )
     model, rows, seconds = fit.fit(params, training, validation, end_epoch)
     seconds -= pauses

@@ -42,6 +42,10 @@ SECTIONS: dict[str, Json] = {  # of params.yaml; evaluate and export stay as the
         "batch_size": None,
         "learning_rate": None,
         "class_weight": None,
+        "flip": None,
+        "shift": None,
+        "cutout": None,
+        "smoothing": None,
         "seed": SEED,
     },
 }

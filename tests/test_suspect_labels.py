@@ -20,7 +20,18 @@ from pipeline.suspect_labels import (
 )
 
 PARAMS = SuspectLabelsParams(
-    model="basic", epochs=2, batch_size=10, learning_rate=None, class_weight=None, seed=0, folds=2, pictures=4
+    model="basic",
+    epochs=2,
+    batch_size=10,
+    learning_rate=None,
+    class_weight=None,
+    flip=None,
+    shift=None,
+    cutout=None,
+    smoothing=None,
+    seed=0,
+    folds=2,
+    pictures=4,
 )
 OUTPUTS = {"table": "suspects.csv", "metrics": "suspects.json", "sheet": "suspects.png"}
 COLUMNS = ["archive_index", "label", "suggested", "probability_of_label", "probability_of_suggested", "source"]

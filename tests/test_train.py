@@ -18,7 +18,18 @@ from pipeline.models.saving import read_training_record
 from pipeline.train import train
 from pipeline.training.settings import TrainParams
 
-PARAMS = TrainParams(model="basic", epochs=2, batch_size=50, learning_rate=None, class_weight=None, seed=0)
+PARAMS = TrainParams(
+    model="basic",
+    epochs=2,
+    batch_size=50,
+    learning_rate=None,
+    class_weight=None,
+    flip=None,
+    shift=None,
+    cutout=None,
+    smoothing=None,
+    seed=0,
+)
 OUTPUTS = {
     "model": "model.keras",
     "metrics": "train.json",

@@ -20,7 +20,7 @@ from pipeline.training.batch_norm import with_fused_normalization
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.class_weight import balanced_class_weight
 from pipeline.training.input_pipeline import EVALUATION_BATCH, steps_per_epoch, training_batches, validation_batches
-from pipeline.training.settings import Schedule, TrainParams, schedule_of
+from pipeline.training.settings import Schedule, TrainParams, augmentation_of, schedule_of
 
 FIGURES = ("loss", "accuracy", "validation_loss", "validation_accuracy")  # of an epoch
 IMAGES_PER_CALL = 1280  # upper limit for one graph call, which runs several steps if batches are small
@@ -62,7 +62,7 @@ def fit(
     monitor = TrainingMonitor(checkpoint or Checkpoint([], 0.0, [], []), end_epoch)
     try:
         model.fit(
-            training_batches(training, size, network.augmentation, params.seed, range(len(monitor.rows), epochs)),
+            training_batches(training, size, augmentation_of(params), params.seed, range(len(monitor.rows), epochs)),
             validation_data=validation_batches(validation),
             initial_epoch=len(monitor.rows),
             epochs=epochs,

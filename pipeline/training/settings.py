@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AfterValidator, Field
 
 from pipeline.common.params import Params
-from pipeline.models.networks import NETWORKS
+from pipeline.models.networks import NETWORKS, Augmentation
 
 
 def _known_network(name: str) -> str:
@@ -15,9 +15,10 @@ def _known_network(name: str) -> str:
 
 
 class TrainParams(Params):
-    """Section `train`. Epochs, batch size or learning rate None: the network's own value.
+    """Section `train`. None is the network's own value, except for `class_weight`.
 
     class_weight: "balanced": all classes weigh the same in the loss, as in scikit-learn; None: all images do.
+    flip to smoothing: as in `Augmentation`.
     """
 
     model: Annotated[str, AfterValidator(_known_network)]
@@ -25,6 +26,10 @@ class TrainParams(Params):
     batch_size: int | None = Field(gt=0)
     learning_rate: float | None = Field(gt=0)
     class_weight: Literal["balanced"] | None
+    flip: bool | None
+    shift: int | None = Field(ge=0, le=16)
+    cutout: int | None = Field(ge=0, le=32)
+    smoothing: float | None = Field(ge=0, lt=1)
     seed: int = Field(ge=0, lt=2**32)
 
 
@@ -46,8 +51,15 @@ def schedule_of(params: TrainParams) -> Schedule:
     )
 
 
+def augmentation_of(params: TrainParams) -> Augmentation:
+    """The values of params.yaml, or the network's own where those are null."""
+    given = {name: getattr(params, name) for name in Augmentation._fields}
+    return NETWORKS[params.model].augmentation._replace(
+        **{name: value for name, value in given.items() if value is not None}
+    )
+
+
 def settings_of(params: TrainParams) -> dict[str, object]:
-    """Everything in section `train`, with the network's own values, its optimizer and its augmentation."""
-    network = NETWORKS[params.model]
-    own = {"optimizer": network.optimizer.__name__, **network.augmentation._asdict()}
-    return params.model_dump() | schedule_of(params)._asdict() | own
+    """Everything in section `train`, with the network's own values and its optimizer."""
+    optimizer = {"optimizer": NETWORKS[params.model].optimizer.__name__}
+    return params.model_dump() | schedule_of(params)._asdict() | augmentation_of(params)._asdict() | optimizer

@@ -7,7 +7,18 @@ from pipeline.onnx.session import session_for
 from pipeline.suspect_labels import OutOfSample, SuspectLabelsParams
 
 PARAMS = SuspectLabelsParams(
-    model="basic", epochs=2, batch_size=10, learning_rate=None, class_weight=None, seed=0, folds=2, pictures=4
+    model="basic",
+    epochs=2,
+    batch_size=10,
+    learning_rate=None,
+    class_weight=None,
+    flip=None,
+    shift=None,
+    cutout=None,
+    smoothing=None,
+    seed=0,
+    folds=2,
+    pictures=4,
 )
 
 

@@ -38,6 +38,8 @@ def test_the_params_of_the_repository_pass(monkeypatch):
         ("train", {"learning_rate": float("inf")}, "train.learning_rate is inf, but it should be"),
         ("train", {"model": "resnet"}, "train.model is 'resnet', but it should be one of basic"),
         ("train", {"class_weight": "equal"}, "train.class_weight is 'equal', but it should be 'balanced'"),
+        ("train", {"shift": 17}, "train.shift is 17, but it should be less than or equal to 16"),
+        ("train", {"smoothing": 1}, "train.smoothing is 1, but it should be less than 1"),
         ("download", {"urls": []}, "download.urls is [], but it should have at least 1 item"),
         ("download", {"urls": ["ftp://a/b"]}, "download.urls.0 is 'ftp://a/b', but it should start with http://"),
         ("download", {"sha256": "abc"}, "download.sha256 is 'abc', but it should match pattern"),

@@ -91,7 +91,7 @@ def test_other_opsets_are_valid_too(model, opset):
     [("fast", "Cast"), ("accurate", "Slice Concat Cast"), ("best", "Slice Concat Cast")],
 )
 def test_batch_normalization_and_scaling_are_folded_into_the_weights(name, first, tmp_path):
-    keras.utils.set_random_seed(0)
+    start_keras().utils.set_random_seed(0)
     network, generator = NETWORKS[name].finish(NETWORKS[name].build(3, 32)), np.random.default_rng(0)
     for variable in network.non_trainable_variables:  # new statistics are 0 and 1, and both are removed
         if "moving" in variable.name:

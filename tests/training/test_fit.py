@@ -19,7 +19,18 @@ start_keras()
 
 from pipeline.training import devices, fit  # noqa: E402 - Keras must have been started
 
-PARAMS = TrainParams(model="basic", epochs=2, batch_size=50, learning_rate=None, class_weight=None, seed=0)
+PARAMS = TrainParams(
+    model="basic",
+    epochs=2,
+    batch_size=50,
+    learning_rate=None,
+    class_weight=None,
+    flip=None,
+    shift=None,
+    cutout=None,
+    smoothing=None,
+    seed=0,
+)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +197,7 @@ if sys.argv[2] == "both":
     devices.names = lambda: ["CPU:0", "CPU:1"]
 images, labels = generate(300, seed=0)
 toy = Split(images, labels, 0, np.array(CLASS_NAMES), "")
-params = TrainParams(model=sys.argv[1], epochs=int(sys.argv[3]), batch_size=50, learning_rate=None, class_weight=None, seed=0)
+params = TrainParams(model=sys.argv[1], epochs=int(sys.argv[3]), batch_size=50, learning_rate=None, class_weight=None, flip=None, shift=None, cutout=None, smoothing=None, seed=0)
 states = []
 model, rows, _ = fit.fit(params, toy, toy, lambda state: states.append(state._replace(rows=list(state.rows))))
 resumed, again, _ = fit.fit(params, toy, toy, checkpoint=states[-2])
