@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 N = 5
 SEED = 0
 PORT = 5000
-$(foreach option,ALLOW ARCHIVE BUNDLE EXTRAS FOLDER NAME NETWORKS OUT SECTION SEEDS SIDE SKIP VERSION WRITE,$(eval $(option) =))
+$(foreach option,ADDRESS ALLOW ARCHIVE BUNDLE EXTRAS FOLDER NAME NETWORKS OUT SECTION SEEDS SIDE SKIP VERSION WRITE,$(eval $(option) =))
 # The commands in dvc.yaml start with `python`:
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONWARNINGS
 
-.PHONY: help setup demo repro pack ui reference evidence export page rollback seeds test fuzz chaos lint bench \
+.PHONY: help setup demo repro pack ui reference evidence tune export page rollback seeds test fuzz chaos lint bench \
 	lock audit
 
 help: ## list the targets
@@ -68,7 +68,13 @@ reference: .venv/installed ## save statistics of the validated data, with which 
 evidence: .venv/installed ## report near duplicates, suspect labels, slices and robustness on one page
 	@.venv/bin/python -m pipeline.check_params
 	@.venv/bin/python -m pipeline.recover
-	@.venv/bin/python -m pipeline.repro_evidence
+	@.venv/bin/python -m pipeline.repro evidence/dvc.yaml
+
+tune: .venv/installed ## search good settings of train on Ray: N=20 trials; ADDRESS=HOST:6379 of a cluster
+	@$(if $(filter command,$(origin N)),.venv/bin/python -m pipeline.set_param tune trials "$(N)")
+	@.venv/bin/python -m pipeline.check_params
+	@.venv/bin/python -m pipeline.recover
+	@$(if $(ADDRESS),RAY_ADDRESS="$(ADDRESS)") .venv/bin/python -m pipeline.repro tune/dvc.yaml
 
 export: .venv/installed ## compare the best run with the champion; write the champion to dist/; ALLOW=1
 	@.venv/bin/python -m pipeline.promote reports/metrics/validate.json data/splits/train.npz \

@@ -15,8 +15,8 @@ import yaml
 from pipeline.common.errors import PipelineError, exit_on_error
 from pipeline.common.files import Json
 
-COMMANDS = ("dvc", "pipeline.repro_evidence")  # `dvc ...`, `python -m dvc ...` and `make evidence`
-LOCK_FILES = ("dvc.lock", "evidence/dvc.lock")
+COMMANDS = ("dvc", "pipeline.repro")  # `dvc ...`, `python -m dvc ...`, and `make evidence` and `make tune`
+LOCK_FILES = ("dvc.lock", "evidence/dvc.lock", "tune/dvc.lock")
 
 
 def recover(folder: Path) -> None:

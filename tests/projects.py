@@ -39,7 +39,8 @@ def make_project(folder, archive):
     folder.mkdir()
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder)
-    shutil.copytree(ROOT / "evidence", folder / "evidence", ignore=shutil.ignore_patterns("dvc.lock"))
+    for name in ("evidence", "tune"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("dvc.lock"))
     shutil.copytree(ROOT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "data").mkdir()
     (folder / "data/reference.json").write_text("{}\n")
@@ -55,6 +56,8 @@ def make_project(folder, archive):
     params["validate"] |= {"channel_means": [0.5, 0.45, 0.42], "channel_spreads": [0.3, 0.3, 0.3], "tolerance": 0.1}
     params["train"] |= {"model": "basic", "epochs": 2}
     params["evaluate"] |= {"pictures": 4}
+    params["tune"] |= {"model": "basic", "trials": 3, "cpus": 1}
+    params["tune"] |= {"epochs": {"choices": [2, 4]}, "batch_size": {"choices": [25, 50]}}
     params["suspect_labels"] |= {"model": "basic", "epochs": 2, "batch_size": 50}
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     return folder

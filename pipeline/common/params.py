@@ -46,7 +46,7 @@ def _explain(section: str, error: "ErrorDetails") -> str:
     if error["type"] == "extra_forbidden":
         return f"{key} is unknown: remove it, or correct its name"
     if error["type"] == "model_type":
-        return f"{section} is {_shown(error['input'])!r}, but it should be a section with keys"
+        return f"{key} is {_shown(error['input'])!r}, but it should be a section with keys"
     message = re.sub(r"^(Value error,|Input|List|String) ", "", error["msg"])
     hint = _number_hint(error["input"]) if error["type"].startswith(("int", "float")) else ""
     return f"{key} is {_shown(error['input'])!r}, but it {message}{hint}"

@@ -21,8 +21,8 @@ MODEL_TAG = "model_sha256"
 class Recorder:
     """Calls MLflow. If the store fails, training goes on: the remaining calls are kept and made at the end."""
 
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
+    def __init__(self, run_id: str, command: str = "train") -> None:
+        self.run_id, self._command = run_id, command
         self._waiting: deque[Callable[[], object]] = deque()
         self._failed = False
 
@@ -40,17 +40,16 @@ class Recorder:
         except store_errors() as error:
             if not self._failed:
                 self._failed = True
-                _warn(f"the MLflow store {displayed_uri()} failed: {cause_of(error)}. Training continues")
+                self._warn(f"the MLflow store {displayed_uri()} failed: {cause_of(error)}. Training continues")
 
     def finish(self) -> None:
         """Make the waiting calls for the last time."""
         self.flush()
         if self._waiting:
-            _warn("the MLflow store is still not available; this run stays incomplete, and evaluate opens another")
+            self._warn("the MLflow store is still not available; this run stays incomplete, and evaluate opens another")
 
-
-def _warn(message: str) -> None:
-    print(f"train: warning: {message}.", file=sys.stderr)
+    def _warn(self, message: str) -> None:
+        print(f"{self._command}: warning: {message}.", file=sys.stderr)
 
 
 @contextmanager
@@ -71,6 +70,21 @@ def training_run(tags: dict[str, str], run_id: str | None = None) -> Iterator[Re
     with _ends_run():
         yield recorder
         recorder.finish()
+
+
+def unfinished_run(tag: str, value: str) -> str | None:
+    """The id of the latest run with that tag, unless it is FINISHED; `PipelineError` if the store cannot be read."""
+    connect()
+    import mlflow
+
+    with explain_store_errors():
+        found = mlflow.search_runs(
+            filter_string=f"tags.`{tag}` = '{value}' and attributes.status != 'FINISHED'",
+            order_by=["start_time DESC"],
+            max_results=1,
+            output_format="list",
+        )
+    return found[0].info.run_id if found else None
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def imported_files(program: Path) -> list[Path]:
 def resumable(path: Path) -> Iterator[tuple[Checkpoint | None, str | None]]:
     """The result of `read_checkpoint`, locked for this process; the file is removed when the block succeeds.
 
-    Another training with the same settings waits, because both would write this file.
+    If DVC runs with --force, an existing file is removed first. Another training with the same settings waits, because both would write this file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{path}.lock")
@@ -65,6 +65,8 @@ def resumable(path: Path) -> Iterator[tuple[Checkpoint | None, str | None]]:
         acquired = lock.acquire()
     with acquired:
         try:
+            if forced():
+                remove(path)
             yield read_checkpoint(path)
             remove(path)
         finally:
@@ -81,9 +83,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint, run_id: str) -> None:
 
 
 def read_checkpoint(path: Path) -> tuple[Checkpoint | None, str | None]:
-    """The checkpoint and its MLflow run; None twice if there is no readable checkpoint, or DVC runs with --force."""
-    if forced():
-        remove(path)
+    """The checkpoint and its MLflow run; None twice if there is no readable checkpoint."""
     try:
         with np.load(path) as file:
             facts = json.loads(str(file["facts"]))
