@@ -8,11 +8,9 @@ from pipeline.common.params import run_stage
 from pipeline.data.splits import Split, read_split, require_validated
 from pipeline.models.keras_backend import filtered_stderr, start_keras
 from pipeline.models.saving import TrainingRecord, save_model
-from pipeline.training.checkpoint import Checkpoint, checkpoint_path, resumable, write_checkpoint
+from pipeline.training.checkpoint import UNFINISHED, Checkpoint, checkpoint_path, resumable, write_checkpoint
 from pipeline.training.settings import TrainParams, settings_of
 from pipeline.training.temperature import calibrate
-
-UNFINISHED = "models/.unfinished"  # folder of checkpoints, in the repository's root
 
 
 def train(

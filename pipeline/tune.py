@@ -7,11 +7,10 @@ from pipeline.common.files import atomic_outputs, write_csv, write_json
 from pipeline.common.params import run_stage
 from pipeline.data.splits import require_validated
 from pipeline.models.keras_backend import start_keras
-from pipeline.training.checkpoint import checkpoint_path, forced
+from pipeline.training.checkpoint import UNFINISHED, checkpoint_path
 from pipeline.tuning.settings import TuneParams
 
 SEARCH_TAG = "tune.search"
-UNFINISHED = "models/.unfinished"  # folder of an unfinished search on one machine, in the repository's root
 
 
 def tune(
@@ -42,8 +41,6 @@ def tune(
     settings = params.model_dump(exclude={"cpus", "gpus", "storage"})
     name = "tune-" + checkpoint_path(Path(), Path(__file__), settings, data).stem
     place = params.storage or str(address.repository_root() / UNFINISHED)
-    if forced():
-        storage.remove_folder(f"{place}/{name}")
     training = storage.share(train_split, validated["splits"]["train"], params.storage)
     validation = storage.share(validation_split, validated["splits"]["validation"], params.storage)
     job = Job(params, training, validation, f"{place}/{name}/unfinished")

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.common.files import atomic_outputs, remove, sha256_of
 
+UNFINISHED = "models/.unfinished"  # the folder of checkpoints, in the repository's root
 LIBRARIES = ("keras", "numpy", "tensorflow")
 
 
