@@ -26,7 +26,7 @@ def search(params: TuneParams, name: str, storage: str, job: Job, runs: TrialRun
     """
     from ray.tune import Tuner
 
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # `TrialRuns` prints what happened
     warnings.filterwarnings("ignore", module="optuna|ray")
     trainable = partial(run_trial, job=job)
     if exists(f"{storage}/{name}/tuner.pkl"):

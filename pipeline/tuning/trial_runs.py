@@ -61,6 +61,11 @@ class TrialRuns(Callback):
         """Log the outcome of a trial that trained to its end or that the scheduler stopped."""
         self._end(trials, trial, outcome_of(self._params, trial.config, trial.last_result))
 
+    def on_trial_recover(self, iteration: int, trials: "list[Trial]", trial: "Trial", **info: object) -> None:
+        """Say that a process died, and which trial starts again."""
+        epoch = (trial.last_result or {}).get("epoch", 0)
+        print(f"tune: the process of a trial died; it continues after epoch {epoch}; {shown(trial.config)}", flush=True)
+
     def on_trial_error(self, iteration: int, trials: "list[Trial]", trial: "Trial", **info: object) -> None:
         """Log that the process of a trial failed more often than it may."""
         self._end(trials, trial, FAILED)
@@ -77,10 +82,10 @@ class TrialRuns(Callback):
     def _end(self, trials: "list[Trial]", trial: "Trial", outcome: str) -> None:
         figures = trial.last_result or {}
         self._record(self._terminate, trial.trial_id, trial.config, figures, outcome)
-        text = figures.get("error") or (
-            f"validation accuracy {figures.get('best_validation_accuracy', 0):.4f} after "
-            f"{figures.get('epoch', 0)} of {epochs_of(self._params, trial.config)} epochs"
-        )
+        text = figures.get("error") or last_error(trial)
+        if outcome != FAILED:
+            epochs = epochs_of(self._params, trial.config)
+            text = f"validation accuracy {figures['best_validation_accuracy']:.4f} after {figures['epoch']} of {epochs} epochs"
         ended = sum(each.is_finished() for each in trials if each is not trial) + 1
         print(f"tune: trial {ended} of {self._params.trials} {outcome}: {text}; {shown(trial.config)}", flush=True)
 
@@ -130,6 +135,11 @@ def outcome_of(params: TuneParams, chosen: Report, figures: Report | None) -> st
     if not figures or "epoch" not in figures or "error" in figures:
         return FAILED
     return FINISHED if figures["epoch"] == epochs_of(params, chosen) else STOPPED
+
+
+def last_error(trial: "Trial") -> str:
+    """The last line of what a process of the trial raised."""
+    return str(trial.get_error() or "no error is known").strip().splitlines()[-1]
 
 
 def shown(chosen: Report) -> str:

@@ -1,0 +1,67 @@
+"""A search on a cluster of three machines, of which one dies."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+from namespaces import HEAD, cluster, pids, why_not
+from projects import ENVIRONMENT, set_params, words
+
+from pipeline.common.files import read_csv
+
+OUTPUTS = {"best_params": "b.json", "trials": "t.csv", "coordinates": "c.png", "times": "t.png"}
+EPOCHS = 8
+
+
+def lines_of(folder):
+    """The lines of epochs that all processes of all machines have printed."""
+    logs = [log.read_text() for log in folder.glob("session_2*/logs/worker-*.out")]
+    return [line for log in logs for line in log.splitlines() if line.startswith("epoch ")]
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+def test_trials_of_a_machine_that_dies_continue_on_another_from_their_last_epoch(project, splits, tmp_path):
+    choices = {"epochs": {"choices": [EPOCHS]}, "first_check": 1.0, "trials": 4, "storage": str(tmp_path / "shared")}
+    set_params(project, tune=choices)
+    inputs = {f"{name}_split": splits[name] for name in ("train", "validation")} | {"verdict": splits["verdict"]}
+    command = [sys.executable, "-m", "pipeline.tune", *words(inputs)]
+    command += words({name: tmp_path / "out" / file for name, file in OUTPUTS.items()})
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789" * 4}
+    temporary = tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True)
+    with temporary as folder, cluster(2, folder, **token) as machines:
+        head, first, _ = machines.names
+        driver = machines.popen(
+            head,
+            *command,
+            cwd=project,
+            env=ENVIRONMENT | token | {"RAY_ADDRESS": f"{HEAD}:6379"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        deadline = time.monotonic() + 180
+        while len(lines_of(Path(folder))) < EPOCHS // 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert pids(first)
+        machines.kill(first)
+        output, errors = driver.communicate(timeout=240)
+        trained = lines_of(Path(folder))
+    assert driver.returncode == 0, errors
+    assert errors == ""
+    assert "tune: the process of a trial died; it continues after epoch " in output
+    rows = read_csv(tmp_path / "out/t.csv")
+    assert [(row["outcome"], row["epochs_trained"]) for row in rows] == [("finished", str(EPOCHS))] * 4
+    assert len(trained) - 4 * EPOCHS in (0, 1)  # 1: the epoch was printed, and its checkpoint not yet written
+    client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db")
+    runs = client.search_runs(
+        [client.get_experiment_by_name("cifar10").experiment_id], "tags.tune.outcome = 'finished'"
+    )
+    assert len(runs) == 4
+    for run in runs:
+        history = client.get_metric_history(run.info.run_id, "validation_accuracy")
+        assert [metric.step for metric in history] == list(range(1, EPOCHS + 1))
+    assert len(list((tmp_path / "shared/splits").iterdir())) == 2
