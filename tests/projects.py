@@ -89,11 +89,10 @@ def set_params(folder, **sections):
     path.write_text(yaml.safe_dump(params, sort_keys=False))
 
 
-def make(folder, *arguments):
+def make(folder, *arguments, **variables):
     """`make ...` with the environment that runs the tests in place of a new one."""
-    return subprocess.run(
-        ["make", "--old-file=.venv/installed", *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True
-    )
+    command = ["make", "--old-file=.venv/installed", *arguments]
+    return subprocess.run(command, cwd=folder, env=ENVIRONMENT | variables, capture_output=True, text=True)
 
 
 def as_clone(folder):
