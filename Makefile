@@ -40,7 +40,7 @@ endif
 	.venv/bin/python -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear .venv || exit 1; \
 	! .venv/bin/python -m pip config list | grep -E '\.(dry-run|prefix|python|root|target)=' >&2 || { echo "setup:" \
 		"these settings of pip install outside .venv/. Unset them, then run the same command again." >&2; exit 1; }; \
-	echo "setup: installing the locked packages into .venv/ (2.9 GB; 1 to 10 minutes)"; \
+	echo "setup: installing the locked packages into .venv/ (3.2 GB; 1 to 10 minutes)"; \
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-user --require-hashes \
 		--requirement requirements.lock && touch .venv/installed
 

@@ -14,11 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.common.errors import PipelineError, exit_on_error, printable
-from pipeline.data.pictures import image_or_reason
+from pipeline.data.picture_pool import BATCH_SIZE, batches
 from pipeline.onnx.isolated import IsolatedModel
 from pipeline.registry.bundle_model import model_of_bundle
-
-BATCH_SIZE = 64  # images
 
 
 def predict(bundle: Path, paths: list[Path], as_json: bool) -> int:
@@ -31,11 +29,8 @@ def classify(model: IsolatedModel, class_names: list[str], paths: list[Path], as
     """Print the most probable classes as `predict` does."""
     no_files = "the folder has no files, apart from hidden ones"
     files = [entry for path in paths for entry in list(files_in(path)) or [(path, no_files)]]
-    failed = 0
-    for start in range(0, len(files), BATCH_SIZE):
-        batch = [
-            (file, reason or image_or_reason(file, model.side)) for file, reason in files[start : start + BATCH_SIZE]
-        ]
+    failed = done = 0
+    for batch in batches(files, model.side):
         images = [image for _, image in batch if isinstance(image, np.ndarray)]
         rows = iter(model.predict(np.stack(images)) if images else ())
         for file, image in batch:
@@ -45,7 +40,8 @@ def classify(model: IsolatedModel, class_names: list[str], paths: list[Path], as
                 print(result_line(file, next(rows), class_names, as_json))
         sys.stdout.flush()
         failed += len(batch) - len(images)
-        show_progress(min(start + BATCH_SIZE, len(files)), len(files))
+        done += len(batch)
+        show_progress(done, len(files))
     return failed
 
 
