@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 N = 5
 SEED = 0
 PORT = 5000
-$(foreach option,ADDRESS ALLOW ARCHIVE BUNDLE EXTRAS FOLDER NAME NETWORKS OUT SECTION SEEDS SIDE SKIP VERSION WRITE,$(eval $(option) =))
+$(foreach option,ADDRESS ALLOW ARCHIVE BUNDLE EXTRAS FOLDER IN NAME NETWORKS OUT SECTION SEEDS SIDE SKIP VERSION WRITE,$(eval $(option) =))
 # The commands in dvc.yaml start with `python`:
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONWARNINGS
 
-.PHONY: help setup demo repro pack ui reference evidence tune export page rollback seeds test fuzz chaos lint bench \
+.PHONY: help setup demo repro pack ui reference evidence tune export page score rollback seeds test fuzz chaos lint bench \
 	lock audit
 
 help: ## list the targets
@@ -40,7 +40,7 @@ endif
 	.venv/bin/python -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear .venv || exit 1; \
 	! .venv/bin/python -m pip config list | grep -E '\.(dry-run|prefix|python|root|target)=' >&2 || { echo "setup:" \
 		"these settings of pip install outside .venv/. Unset them, then run the same command again." >&2; exit 1; }; \
-	echo "setup: installing the locked packages into .venv/ (3.2 GB; 1 to 10 minutes)"; \
+	echo "setup: installing the locked packages into .venv/ (3.8 GB; 1 to 10 minutes)"; \
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-user --require-hashes \
 		--requirement requirements.lock && touch .venv/installed
 
@@ -82,6 +82,9 @@ export: .venv/installed ## compare the best run with the champion; write the cha
 
 page: .venv/installed ## write the bundle in dist/ as a page for the browser: BUNDLE=dist/NAME (needs npm)
 	@.venv/bin/python -m pipeline.page dist $(if $(BUNDLE),"$(BUNDLE)")
+
+score: .venv/installed ## classify many pictures on Ray: IN=FOLDER OUT=FOLDER BUNDLE= ADDRESS=
+	@$(if $(ADDRESS),RAY_ADDRESS="$(ADDRESS)") .venv/bin/python -m pipeline.score dist "$(BUNDLE)" "$(IN)" "$(OUT)"
 
 rollback: .venv/installed ## make an earlier model version the champion again: VERSION=1
 	@.venv/bin/python -m pipeline.rollback "$(VERSION)" dist

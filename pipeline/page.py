@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 from pipeline.browser.runtime import write_runtime
-from pipeline.common.errors import PipelineError, exit_on_error
+from pipeline.common.errors import exit_on_error
 from pipeline.common.files import atomic_outputs
 from pipeline.html.page import render
-from pipeline.registry.bundle import MANIFEST, ONNX_FILE
-from pipeline.registry.bundle_model import model_of_bundle
+from pipeline.registry.bundle import ONNX_FILE
+from pipeline.registry.bundle_model import latest_bundle, model_of_bundle
 
 SCRIPTS = ("app.js", "classifier.js", "pictures.js")  # in pipeline/browser/
 TARGET = "page"  # in the bundle's folder
@@ -39,14 +39,6 @@ def page(bundle: Path) -> None:
         write_runtime(draft)
     size = sum(path.stat().st_size for path in target.iterdir()) / 1e6
     print(f"page: {target}, {size:.0f} MB. To open it: python -m http.server --bind 127.0.0.1 --directory '{target}'")
-
-
-def latest_bundle(dist: Path) -> Path:
-    """The bundle in the folder that was written last; `PipelineError` if there is none."""
-    manifests = sorted(dist.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime_ns)
-    if not manifests:
-        raise PipelineError(f"there is no bundle in {dist}. `make export` writes one.")
-    return manifests[-1].parent
 
 
 if __name__ == "__main__":

@@ -6,15 +6,14 @@ Needs only ONNX Runtime, NumPy and Pillow. How an image becomes the model's inpu
 import argparse
 import io
 import json
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.common.errors import PipelineError, exit_on_error, printable
 from pipeline.data.picture_pool import BATCH_SIZE, batches
+from pipeline.data.pictures import files_in
 from pipeline.onnx.isolated import IsolatedModel
 from pipeline.registry.bundle_model import model_of_bundle
 
@@ -43,28 +42,6 @@ def classify(model: IsolatedModel, class_names: list[str], paths: list[Path], as
         done += len(batch)
         show_progress(done, len(files))
     return failed
-
-
-def files_in(path: Path) -> Iterator[tuple[Path, str]]:
-    """The file itself, or all files in a folder, its subfolders and linked folders, in order and without hidden ones.
-
-    A folder that cannot be read, or is a link to a folder that is read anyway, comes with the reason.
-    """
-    seen: dict[tuple[int, int], Path] = {}  # the folders by device and inode
-    remaining = [path]
-    while remaining:
-        path = remaining.pop()
-        if not os.path.isdir(path):  # follows links
-            yield path, ""
-            continue
-        try:
-            status = path.stat()
-            if (first := seen.setdefault((status.st_dev, status.st_ino), path)) == path:
-                remaining += sorted((entry for entry in path.iterdir() if entry.name[0] != "."), reverse=True)
-            else:
-                yield path, f"it is the folder {first}, which is read once"
-        except OSError as error:
-            yield path, error.strerror or str(error)
 
 
 def result_line(file: Path, probabilities: np.ndarray, class_names: list[str], as_json: bool) -> str:

@@ -33,16 +33,17 @@ def tune(
     """
     validated = require_validated(verdict, train=train_split, validation=validation_split)
     start_keras()
+    from pipeline.distributed import cluster, storage
     from pipeline.tracking import address, lineage, runs, store
-    from pipeline.tuning import cluster, storage
     from pipeline.tuning.trial import Job
 
     data = lineage.data_tags(validated)
     settings = params.model_dump(exclude={"cpus", "gpus", "storage"})
     name = "tune-" + checkpoint_path(Path(), Path(__file__), settings, data).stem
     place = params.storage or str(address.repository_root() / UNFINISHED)
-    training = storage.share(train_split, validated["splits"]["train"], params.storage)
-    validation = storage.share(validation_split, validated["splits"]["validation"], params.storage)
+    splits = params.storage and f"{params.storage.rstrip('/')}/splits"
+    training = storage.share(train_split, validated["splits"]["train"], splits)
+    validation = storage.share(validation_split, validated["splits"]["validation"], splits)
     job = Job(params, training, validation, f"{place}/{name}/unfinished")
     tags = data | lineage.code_tags() | {"model": params.model}
     with (

@@ -15,8 +15,8 @@ from PIL import Image
 from projects import ROOT, run
 
 from pipeline.common.files import read_json, sha256_of, write_json
-from pipeline.data.pictures import read_image
-from pipeline.predict import files_in, result_line
+from pipeline.data.pictures import files_in, read_image
+from pipeline.predict import result_line
 
 RED, GREEN, WHITE = (200, 10, 10), (10, 200, 10), (255, 255, 255)
 

@@ -16,7 +16,7 @@ import yaml
 from projects import ROOT, as_clone, make, run, set_params
 
 from pipeline.common.files import sha256_of
-from pipeline.tuning.storage import SharedFile, download, exists, fetch, remove_folder, share, upload
+from pipeline.distributed.storage import SharedFile, download, exists, fetch, remove_folder, share, upload
 
 needs_s3 = pytest.mark.skipif(bool(team.why_not("weed")), reason=team.why_not("weed"))
 STACK = ("weed", "initdb", "postgres", "psql")
@@ -56,7 +56,7 @@ def test_the_storage_of_a_search_can_be_s3(s3, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     split = tmp_path / "train.npz"
     split.write_bytes(b"images" * 1000)
-    file = share(split, sha256_of(split), "s3://team/tune")
+    file = share(split, sha256_of(split), "s3://team/tune/splits")
     assert file == SharedFile(f"s3://team/tune/splits/{sha256_of(split)}.npz", sha256_of(split))
     assert fetch(file).read_bytes() == split.read_bytes()
     upload(split, "s3://team/tune/search/unfinished/a.npz")
@@ -96,7 +96,7 @@ def test_a_second_clone_gets_results_and_the_same_bundle(project, server, s3, tm
     assert "version 1" in exported
     difference = filecmp.dircmp(project / "dist/cifar10-classifier-v1", second / "dist/cifar10-classifier-v1")
     assert not difference.left_only + difference.right_only + difference.diff_files
-    assert len(difference.same_files) >= 6
+    assert len(difference.same_files) >= 5
 
     set_params(second, train={"seed": 1, "epochs": 3})
     team_make(second, "repro", **store)

@@ -4,9 +4,11 @@ An image of any size, mode and depth is put on white if it is transparent, rotat
 the largest square in the middle and resized by averaging. Of an animation, the first frame is read.
 """
 
+import io
 import os
 import stat
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,10 +35,32 @@ UPRIGHT = {
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # tags of a TIFF file
 
 
-def image_or_reason(path: Path, side: int) -> np.ndarray | str:
-    """The image as from `read_image`, or the reason why the file cannot be read."""
+def files_in(path: Path) -> Iterator[tuple[Path, str]]:
+    """The file itself, or all files in a folder, its subfolders and linked folders, in order and without hidden ones.
+
+    A folder that cannot be read, or is a link to a folder that is read anyway, comes with the reason.
+    """
+    seen: dict[tuple[int, int], Path] = {}  # the folders by device and inode
+    remaining = [path]
+    while remaining:
+        path = remaining.pop()
+        if not os.path.isdir(path):  # follows links
+            yield path, ""
+            continue
+        try:
+            status = path.stat()
+            if (first := seen.setdefault((status.st_dev, status.st_ino), path)) == path:
+                remaining += sorted((entry for entry in path.iterdir() if entry.name[0] != "."), reverse=True)
+            else:
+                yield path, f"it is the folder {first}, which is read once"
+        except OSError as error:
+            yield path, error.strerror or str(error)
+
+
+def image_or_reason(source: Path | bytes, side: int) -> np.ndarray | str:
+    """The image of a file, or of a file's content, or the reason why it cannot be read."""
     try:
-        return read_image(path, side)
+        return decode_image(io.BytesIO(source), side) if isinstance(source, bytes) else read_image(source, side)
     except (ValueError, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         return printable(root_cause(error), 300)
     except Exception as error:  # a damaged file can raise anything

@@ -29,14 +29,14 @@ def start_keras() -> ModuleType:
 
 
 @contextmanager
-def filtered_stderr() -> Iterator[None]:
-    """Drop `HIDDEN` lines from stderr, those of C++ code too; all other lines pass through at once.
+def filtered_stderr(hidden: str = HIDDEN) -> Iterator[None]:
+    """Drop the lines of stderr that match `hidden`, those of C++ code too; all other lines pass through at once.
 
     grep does the filtering: it is a process of its own, so the last words of a crash are not lost.
     """
     sys.stderr.flush()
     original = os.dup(2)
-    command = ["grep", "--text", "--line-buffered", "--extended-regexp", "--invert-match", HIDDEN]
+    command = ["grep", "--text", "--line-buffered", "--extended-regexp", "--invert-match", hidden]
     reader, writer = os.pipe()
     grep = subprocess.Popen(  # a group of its own, so that Ctrl-C does not end it first
         command, stdin=reader, stdout=original, env=os.environ | {"LC_ALL": "C"}, process_group=0

@@ -10,7 +10,15 @@ from pathlib import Path
 
 from pipeline.common.errors import PipelineError, printable
 from pipeline.onnx.isolated import IsolatedModel, UnusableModel
-from pipeline.registry.bundle import LABELS, ONNX_FILE, REMEDY, USE_ITS_CODE, read_bundle, unknown_preprocessing
+from pipeline.registry.bundle import (
+    LABELS,
+    MANIFEST,
+    ONNX_FILE,
+    REMEDY,
+    USE_ITS_CODE,
+    read_bundle,
+    unknown_preprocessing,
+)
 
 
 @contextmanager
@@ -35,3 +43,11 @@ def model_of_bundle(bundle: Path) -> Iterator[tuple[IsolatedModel, list[str], by
             yield model, class_names, contents[ONNX_FILE]
     except UnusableModel as error:
         raise PipelineError(f"{bundle / ONNX_FILE} cannot be used: {error}. {REMEDY}") from None
+
+
+def latest_bundle(dist: Path) -> Path:
+    """The bundle in the folder that was written last; `PipelineError` if there is none."""
+    manifests = sorted(dist.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime_ns)
+    if not manifests:
+        raise PipelineError(f"there is no bundle in {dist}. `make export` writes one.")
+    return manifests[-1].parent

@@ -15,7 +15,9 @@ from pipeline.data.large_arrays import batch_of
 from pipeline.data.splits import Split
 from pipeline.models.networks import Augmentation
 
-EVALUATION_BATCH = 125  # images of side 32; larger batches need more memory and are not faster on a CPU
+EVALUATION_BATCH = (
+    120  # images of side 32; larger batches need more memory and are not faster on a CPU; for 2 to 6 devices
+)
 
 
 def steps_per_epoch(images: int, size: int) -> int:

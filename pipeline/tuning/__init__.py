@@ -1,1 +1,1 @@
-"""The search of `make tune` on Ray: its settings, the cluster, one trial, its MLflow runs, and the results."""
+"""The search of `make tune` on Ray: its settings, one trial, its MLflow runs, and the results."""

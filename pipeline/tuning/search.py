@@ -6,8 +6,8 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pipeline.distributed.storage import exists
 from pipeline.tuning.settings import TuneParams, search_space
-from pipeline.tuning.storage import exists
 from pipeline.tuning.trial import Job, run_trial
 from pipeline.tuning.trial_runs import TrialRuns
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from pipeline.common.errors import PipelineError
 from pipeline.data.splits import read_split
+from pipeline.distributed.storage import SharedFile, download, exists, fetch, upload
 from pipeline.models.keras_backend import start_keras
 from pipeline.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from pipeline.tuning.settings import TuneParams, epochs_of, train_params
-from pipeline.tuning.storage import SharedFile, download, exists, fetch, upload
 
 
 class Job(NamedTuple):

@@ -243,7 +243,7 @@ def test_a_secret_of_the_environment_reaches_only_the_server(project, tmp_path):
 
 
 def files_with_text(folder):
-    return [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".py"]
+    return [path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
 
 
 def test_the_secret_is_not_in_the_final_message(target, monkeypatch):

@@ -97,8 +97,9 @@ def test_a_forced_run_ignores_and_removes_the_checkpoint(tmp_path, command, read
     write_checkpoint(path, CHECKPOINT, "run 1")
     (tmp_path / command[0]).write_text(
         "import subprocess, sys\n"
-        "code = 'import sys; from pathlib import Path; from pipeline.training.checkpoint import read_checkpoint;'"
-        "'print(read_checkpoint(Path(sys.argv[1]))[1])'\n"
+        "code = '''import sys; from pathlib import Path; from pipeline.training.checkpoint import resumable\n"
+        "with resumable(Path(sys.argv[1])) as (_, run_id):\n"
+        "    print(run_id, flush=True); sys.exit()  # the file of a training that fails stays'''\n"
         f"subprocess.run([sys.executable, '-c', code, {str(path)!r}], check=True)"
     )
     program = [sys.executable, str(tmp_path / command[0]), *command[1:]]

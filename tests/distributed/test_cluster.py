@@ -9,7 +9,7 @@ from projects import ENVIRONMENT, ROOT
 START = """
 import os, sys
 from pipeline.common.errors import exit_on_error
-from pipeline.tuning.cluster import connected
+from pipeline.distributed.cluster import connected
 address, cpus = sys.argv[1] or None, int(sys.argv[2])
 with exit_on_error("tune"), connected(address, cpus, 0):
     import ipaddress, psutil, ray, subprocess

@@ -2,7 +2,7 @@ import pytest
 
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import sha256_of
-from pipeline.tuning.storage import download, exists, fetch, remove_folder, share, upload
+from pipeline.distributed.storage import download, exists, fetch, remove_folder, share, upload
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def test_without_a_storage_the_file_stays_where_it_is(split):
 
 
 def test_a_storage_gets_one_copy_under_its_hash(split, tmp_path):
-    storage, digest = f"{tmp_path}/shared folder/", sha256_of(split)
+    storage, digest = f"{tmp_path}/shared folder/splits/", sha256_of(split)
     file = share(split, digest, storage)
     copy = tmp_path / "shared folder/splits" / f"{digest}.npz"
     assert fetch(file) == copy

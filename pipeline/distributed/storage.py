@@ -21,11 +21,11 @@ class SharedFile(NamedTuple):
     sha256: str
 
 
-def share(path: Path, sha256: str, storage: str | None) -> SharedFile:
-    """Copy a file to the storage under its hash, if it is not there yet; without a storage it stays where it is."""
-    if storage is None:
+def share(path: Path, sha256: str, folder: str | None) -> SharedFile:
+    """Copy a file to a folder under its hash, if it is not there yet; without a folder it stays where it is."""
+    if folder is None:
         return SharedFile(str(path.resolve()), sha256)
-    address = f"{storage.rstrip('/')}/splits/{sha256}{path.suffix}"
+    address = f"{folder.rstrip('/')}/{sha256}{path.suffix}"
     if not exists(address):
         upload(path, address)
     return SharedFile(address, sha256)
@@ -47,13 +47,13 @@ def fetch(file: SharedFile) -> Path:
 
 def exists(address: str) -> bool:
     """Whether there is a file."""
-    system, path = _opened(address)
+    system, path = opened(address)
     return system.get_file_info(path).type == fs.FileType.File
 
 
 def upload(path: Path, address: str) -> None:
     """Write a file as a whole: readers see the old one or the new one."""
-    system, target = _opened(address)
+    system, target = opened(address)
     if isinstance(system, fs.LocalFileSystem):
         with atomic_outputs(Path(target)) as (draft,):
             fs.copy_files(str(path.resolve()), str(draft))
@@ -63,16 +63,17 @@ def upload(path: Path, address: str) -> None:
 
 def download(address: str, path: Path) -> None:
     """Copy the file to this machine."""
-    system, source = _opened(address)
+    system, source = opened(address)
     fs.copy_files(source, str(path.resolve()), source_filesystem=system, destination_filesystem=fs.LocalFileSystem())
 
 
 def remove_folder(address: str) -> None:
     """Delete a folder with everything in it, if it exists."""
-    system, path = _opened(address)
+    system, path = opened(address)
     if system.get_file_info(path).type != fs.FileType.NotFound:
         system.delete_dir(path)
 
 
-def _opened(address: str) -> tuple[fs.FileSystem, str]:
+def opened(address: str) -> tuple[fs.FileSystem, str]:
+    """The file system of an address, and the path in it."""
     return fs.FileSystem.from_uri(address)

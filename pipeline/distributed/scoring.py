@@ -1,0 +1,185 @@
+"""Many pictures classified on Ray Data: each process writes Parquet files of its own, so nothing is done twice."""
+
+import hashlib
+import json
+import logging
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet
+from pyarrow import fs
+
+from pipeline.common.errors import PipelineError, printable
+from pipeline.data.pictures import MAXIMUM_BYTES, files_in, image_or_reason
+from pipeline.distributed.storage import SharedFile, fetch, opened, upload
+from pipeline.onnx.isolated import IsolatedModel
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+Batch = dict[str, np.ndarray]
+BATCH_SIZE = 256  # pictures; of one Parquet file at most, and what a process holds at once
+SCHEMA = pa.schema(
+    [("file", pa.string()), ("class", pa.string()), ("probabilities", pa.list_(pa.float32())), ("error", pa.string())]
+)
+
+
+class Model(NamedTuple):
+    """A bundle's model: the shared ONNX file, its class names in the order of its output, the side of its pictures."""
+
+    file: SharedFile
+    class_names: list[str]
+    side: int
+
+
+def files_below(source: str) -> list[str]:
+    """The files in a folder or below an S3 address, in order and without hidden ones.
+
+    Raises:
+        PipelineError: there is none, or Parquet files have other columns than `file` and `image`.
+    """
+    files = list(_objects_below(source)) if source.startswith("s3://") else list(_files_in_folder(source))
+    if not files:
+        raise PipelineError(f"{printable(source)} has no files. IN is a folder, s3://BUCKET/PREFIX, or Parquet files.")
+    if is_table(files):
+        columns = pyarrow.parquet.read_schema(files[0], filesystem=opened(source)[0]).names
+        if not {"file", "image"} <= set(columns):
+            raise PipelineError(
+                f"{printable(files[0])} has the columns {printable(', '.join(columns), 200)}, but it should have `file`, "
+                "a name, and `image`, the content of a picture file."
+            )
+    return files
+
+
+def is_table(files: list[str]) -> bool:
+    """Whether pictures are in rows of Parquet files."""
+    return files[0].endswith(".parquet")
+
+
+def _files_in_folder(source: str) -> Iterator[str]:
+    for path, reason in files_in(Path(source)):
+        if reason:
+            print(f"score: {printable(f'{path} is skipped: {reason}')}", file=sys.stderr)
+        elif path.exists() or path != Path(source):  # a dangling link costs its row
+            yield str(path)
+
+
+def _objects_below(source: str) -> Iterator[str]:
+    system, folder = opened(source)
+    try:
+        found = system.get_file_info(fs.FileSelector(folder, recursive=True))
+    except OSError as error:
+        raise PipelineError(f"{printable(source)} cannot be listed: {printable(str(error), 300)}.") from None
+    files = sorted(each.path for each in found if each.type == fs.FileType.File)
+    prefix = len(Path(folder).parts)
+    return (file for file in files if not any(part[0] == "." for part in Path(file).parts[prefix:]))
+
+
+def files_done(target: str) -> set[str]:
+    """The files that an interrupted run has classified already."""
+    system, folder = opened(target)
+    if system.get_file_info(folder).type == fs.FileType.NotFound:
+        return set()
+    parts = pyarrow.dataset.dataset(folder, filesystem=system, format="parquet", schema=SCHEMA)
+    return set(parts.to_table(columns=["file"])["file"].to_pylist())
+
+
+def scores(files: list[str], source: str, target: str, model: Model) -> Iterator[tuple[int, int]]:
+    """Classify those of the files below `source` that `target` does not have yet.
+
+    Yields the numbers of pictures and of failures of each part.
+    """
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module="ray")  # about few files
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    done = files_done(target)
+    remaining = files if is_table(files) else [file for file in files if file not in done]
+    if not remaining:
+        return
+    pictures = rows_of(files, done, source) if is_table(files) else names_of(remaining)
+    scored = pictures.map_batches(
+        Classifier,
+        batch_size=BATCH_SIZE,
+        concurrency=max(1, int(ray.cluster_resources()["CPU"])),
+        num_cpus=0.5,  # the rest is for tasks that read Parquet files
+        fn_constructor_args=(model, source, target),
+    )
+    for part in scored.iter_batches(batch_size=None, prefetch_batches=0):
+        yield from zip(part["pictures"].tolist(), part["failures"].tolist(), strict=True)
+
+
+def names_of(files: list[str]) -> "Dataset":
+    """The names of files, whose content `Classifier` reads."""
+    import ray.data
+
+    blocks = (files[start : start + BATCH_SIZE] for start in range(0, len(files), BATCH_SIZE))
+    return ray.data.from_arrow([pa.table({"file": pa.array(block, pa.string())}) for block in blocks])
+
+
+def rows_of(files: list[str], done: set[str], source: str) -> "Dataset":
+    """The rows of Parquet files with the columns `file` and `image`, the content of a picture file."""
+    import ray.data
+
+    rows = ray.data.read_parquet(files, filesystem=opened(source)[0], columns=["file", "image"])
+    return rows.filter(lambda row: row["file"] not in done) if done else rows
+
+
+def content_of(file: str, source: str) -> Path | bytes | str:
+    """A file of this machine, or the content of an object, or the reason why it cannot be read."""
+    system, _ = opened(source)
+    if isinstance(system, fs.LocalFileSystem):
+        return Path(file)
+    try:
+        with system.open_input_file(file) as stream:
+            if stream.size() <= MAXIMUM_BYTES:
+                return stream.readall()
+            return f"it has {stream.size():,} bytes, at most {MAXIMUM_BYTES:,} are read"
+    except OSError as error:
+        return printable(str(error), 300)
+
+
+class Classifier:
+    """A process of Ray that reads pictures, classifies them, and writes each batch as a Parquet file of its own."""
+
+    def __init__(self, model: Model, source: str, target: str) -> None:
+        self._model, self._source, self._target = model, source, target
+        self._isolated = IsolatedModel(fetch(model.file).read_bytes(), len(model.class_names))
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Classify and write; the numbers of pictures and of failures."""
+        contents = batch["image"] if "image" in batch else [content_of(file, self._source) for file in batch["file"]]
+        found = [self._picture(content) for content in contents]
+        images = [image for image in found if isinstance(image, np.ndarray)]
+        rows = iter(self._isolated.predict(np.stack(images)) if images else ())
+        probabilities = [next(rows) if isinstance(image, np.ndarray) else None for image in found]
+        names = self._model.class_names
+        columns = {
+            "file": batch["file"].tolist(),
+            "class": [None if row is None else names[row.argmax()] for row in probabilities],
+            "probabilities": probabilities,
+            "error": [image if isinstance(image, str) else None for image in found],
+        }
+        write_part(pa.table(columns, SCHEMA), self._target)
+        return {"pictures": np.array([len(found)]), "failures": np.array([len(found) - len(images)])}
+
+    def _picture(self, content: Any) -> np.ndarray | str:
+        """The picture or the reason; data sets of Hugging Face have the content in a struct."""
+        content = content["bytes"] if isinstance(content, dict) else content
+        return content if isinstance(content, str) else image_or_reason(content or b"", self._model.side)
+
+
+def write_part(table: pa.Table, target: str) -> None:
+    """Write a Parquet file whose name is a hash of the names in it, so a part written twice is one file."""
+    names = json.dumps(table["file"].to_pylist()).encode("utf-8", "surrogatepass")
+    with tempfile.NamedTemporaryFile() as draft:
+        pyarrow.parquet.write_table(table, draft.name)
+        upload(Path(draft.name), f"{target}/part-{hashlib.sha256(names).hexdigest()[:16]}.parquet")

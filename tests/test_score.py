@@ -1,0 +1,127 @@
+"""Many pictures on Ray Data, in folders, Parquet files and S3."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet
+import pytest
+import team
+from PIL import Image
+from projects import ROOT, run
+
+from pipeline.data.pictures import image_or_reason
+from pipeline.registry.bundle_model import model_of_bundle
+
+COLOURS = {"red": (200, 10, 10), "green": (10, 200, 10), "blue": (10, 10, 200)}
+PICTURES = 700  # three batches
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "my pictures"
+    (folder / "more").mkdir(parents=True)
+    names = list(COLOURS)
+    for number in range(PICTURES):
+        path = folder / ("more" if number % 2 else ".") / f"{number:04}.png"
+        Image.new("RGB", (20, 20), COLOURS[names[number % 3]]).save(path)
+    (folder / "0007 broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    (folder / ".hidden.png").write_bytes(b"")
+    return folder
+
+
+def score(bundle, source, target, **variables):
+    return run(ROOT, "pipeline.score", "dist", bundle, source, target, **variables)
+
+
+def rows(target, **settings):
+    return {row["file"]: row for row in pyarrow.dataset.dataset(target, **settings).to_table().to_pylist()}
+
+
+def test_a_folder_is_classified_as_by_predict_a_broken_file_costs_its_row_and_nothing_is_done_twice(
+    bundle, pictures, tmp_path
+):
+    out = tmp_path / "scores"
+    done = score(bundle, pictures, out)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"score: {PICTURES + 1} pictures, 1 of them cannot be read, in {out}\n"
+    found = rows(out)
+    assert len(found) == PICTURES + 1
+    broken = found.pop(f"{pictures}/0007 broken.jpg")
+    assert (broken["class"], broken["probabilities"]) == (None, None)
+    assert broken["error"] == image_or_reason(pictures / "0007 broken.jpg", 16)
+    with model_of_bundle(bundle) as (model, class_names, _):
+        for number in (0, 1, 2, 699):
+            (path,) = pictures.rglob(f"{number:04}.png")
+            row = found[str(path)]
+            (expected,) = model.predict(image_or_reason(path, model.side)[None])
+            np.testing.assert_allclose(row["probabilities"], expected, atol=1e-6)
+            assert (row["class"], row["error"]) == (class_names[expected.argmax()], None)
+            assert row["class"] == list(COLOURS)[number % 3]
+
+    parts = sorted(out.iterdir())
+    assert len(parts) == 3
+    lost = pyarrow.parquet.read_metadata(parts[1]).num_rows
+    parts[1].unlink()  # as if the run had been killed before it was written
+    kept = {part: part.stat().st_mtime_ns for part in (parts[0], parts[2])}
+    again = score(bundle, pictures, out)
+    assert f"score: {lost} pictures, " in again.stdout
+    assert {part: part.stat().st_mtime_ns for part in kept} == kept
+    assert rows(out).keys() == found.keys() | {broken["file"]}
+    assert "score: 0 pictures, " in score(bundle, pictures, out).stdout
+
+
+@pytest.mark.parametrize("form", ["content", "struct"])
+def test_pictures_in_parquet_files(bundle, pictures, tmp_path, form):
+    files = sorted(pictures.glob("0*.png"))[:300]
+    contents = [file.read_bytes() for file in files] + [b"no picture", None]
+    names = [f"row {number}" for number in range(302)]
+    images = contents if form == "content" else [{"bytes": content, "path": "x"} for content in contents]
+    (tmp_path / "tables").mkdir()
+    for part, rows_of_part in enumerate((slice(0, 150), slice(150, None))):
+        table = pa.table(
+            {"label": [0] * len(names[rows_of_part]), "file": names[rows_of_part], "image": images[rows_of_part]}
+        )
+        pyarrow.parquet.write_table(table, tmp_path / f"tables/{part}.parquet")
+    done = score(bundle, tmp_path / "tables", tmp_path / "scores")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "score: 302 pictures, 2 of them cannot be read" in done.stdout
+    found = rows(tmp_path / "scores")
+    assert [found[f"row {number}"]["class"] for number in range(4)] == ["red", "blue", "green", "red"]
+    assert found["row 300"]["error"].startswith("it is damaged, or not an image in one of the formats JPEG")
+    assert "score: 0 pictures" in score(bundle, tmp_path / "tables", tmp_path / "scores").stdout
+
+
+@pytest.mark.skipif(bool(team.why_not("weed")), reason=team.why_not("weed"))
+def test_from_s3_to_s3(bundle, pictures, tmp_path):
+    with team.s3(tmp_path / "s3") as variables:
+        client = team.client(variables)
+        nothing = score(bundle, "s3://team/none", "s3://team/scores", **variables)
+        assert nothing.stderr.startswith("score: s3://team/none cannot be listed: ")
+        for file in sorted(pictures.glob("*"))[:20]:
+            if file.is_file():
+                client.upload_file(str(file), team.BUCKET, f"pictures/{file.name}")
+        done = score(bundle, "s3://team/pictures", "s3://team/scores", **variables)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "score: 19 pictures, 1 of them cannot be read, in s3://team/scores\n"
+        again = score(bundle, "s3://team/pictures", "s3://team/scores", **variables)
+        assert "score: 0 pictures" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("", "score: IN is missing. Run `make score IN=pictures OUT=scores`."),
+        ("nowhere", "score: {folder}/nowhere has no files. IN is a folder"),
+        ("empty", "score: {folder}/empty has no files. IN is a folder, s3://BUCKET/PREFIX, or Parquet files."),
+        ("other", "score: {folder}/other/a.parquet has the columns x, but it should have `file`, a name, and `image`"),
+    ],
+)
+def test_what_cannot_be_read_is_one_message(bundle, tmp_path, source, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    pyarrow.parquet.write_table(pa.table({"x": [1]}), tmp_path / "other/a.parquet")
+    done = score(bundle, source and tmp_path / source, tmp_path / "scores")
+    assert done.returncode == 1
+    assert done.stderr.startswith(message.format(folder=tmp_path))
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "scores").exists()
