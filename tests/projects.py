@@ -20,6 +20,10 @@ for variable in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "DVC_ROOT", "M
     ENVIRONMENT.pop(variable, None)
 
 
+# Of section train: the network's own values.
+OWN_VALUES = dict.fromkeys(("learning_rate", "class_weight", "flip", "shift", "cutout", "smoothing"))
+
+
 def approve(verdict, paths):
     """Write a validate.json that says success for these files."""
     hashes = {name: sha256_of(path) for name, path in paths.items()}

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from projects import ROOT, approve, run
+from projects import OWN_VALUES, ROOT, approve, run
 from toy_models import paint, write_colour_model
 
 from pipeline.common.errors import PipelineError
@@ -19,20 +19,7 @@ from pipeline.suspect_labels import (
     suspect_labels,
 )
 
-PARAMS = SuspectLabelsParams(
-    model="basic",
-    epochs=2,
-    batch_size=10,
-    learning_rate=None,
-    class_weight=None,
-    flip=None,
-    shift=None,
-    cutout=None,
-    smoothing=None,
-    seed=0,
-    folds=2,
-    pictures=4,
-)
+PARAMS = SuspectLabelsParams(model="basic", epochs=2, batch_size=10, **OWN_VALUES, seed=0, folds=2, pictures=4)
 OUTPUTS = {"table": "suspects.csv", "metrics": "suspects.json", "sheet": "suspects.png"}
 COLUMNS = ["archive_index", "label", "suggested", "probability_of_label", "probability_of_suggested", "source"]
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from projects import ROOT, approve, run, set_params, words
+from projects import OWN_VALUES, ROOT, approve, run, set_params, words
 from servers import free_port, kill, mlflow_server
 from stores import empty_store
 
@@ -18,18 +18,7 @@ from pipeline.models.saving import read_training_record
 from pipeline.train import train
 from pipeline.training.settings import TrainParams
 
-PARAMS = TrainParams(
-    model="basic",
-    epochs=2,
-    batch_size=50,
-    learning_rate=None,
-    class_weight=None,
-    flip=None,
-    shift=None,
-    cutout=None,
-    smoothing=None,
-    seed=0,
-)
+PARAMS = TrainParams(model="basic", epochs=2, batch_size=50, **OWN_VALUES, seed=0)
 OUTPUTS = {
     "model": "model.keras",
     "metrics": "train.json",

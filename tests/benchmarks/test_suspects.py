@@ -1,25 +1,13 @@
 import numpy as np
 import pytest
+from projects import OWN_VALUES
 from toy_models import COLOURS, paint, write_colour_model
 
 from benchmarks.suspects import measure, summarize, with_flipped_labels
 from pipeline.onnx.session import session_for
 from pipeline.suspect_labels import OutOfSample, SuspectLabelsParams
 
-PARAMS = SuspectLabelsParams(
-    model="basic",
-    epochs=2,
-    batch_size=10,
-    learning_rate=None,
-    class_weight=None,
-    flip=None,
-    shift=None,
-    cutout=None,
-    smoothing=None,
-    seed=0,
-    folds=2,
-    pictures=4,
-)
+PARAMS = SuspectLabelsParams(model="basic", epochs=2, batch_size=10, **OWN_VALUES, seed=0, folds=2, pictures=4)
 
 
 def test_a_share_of_the_labels_is_changed_to_other_classes_and_found(tmp_path):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from projects import OWN_VALUES
 
 from pipeline.data.splits import Split
 from pipeline.models.keras_backend import start_keras
@@ -10,18 +11,7 @@ start_keras()
 
 from pipeline.training import fit  # noqa: E402 - Keras must have been started
 
-PARAMS = TrainParams(
-    model="fast",
-    epochs=4,
-    batch_size=50,
-    learning_rate=None,
-    class_weight=None,
-    flip=None,
-    shift=None,
-    cutout=None,
-    smoothing=None,
-    seed=1,
-)
+PARAMS = TrainParams(model="fast", epochs=4, batch_size=50, **OWN_VALUES, seed=1)
 
 
 def test_the_weight_of_a_class_is_inverse_to_its_images_and_the_mean_of_all_images_is_1():

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from projects import ROOT
+from projects import OWN_VALUES, ROOT
 
 from pipeline.common.errors import PipelineError
 from pipeline.data.splits import Split
@@ -19,18 +19,7 @@ start_keras()
 
 from pipeline.training import devices, fit  # noqa: E402 - Keras must have been started
 
-PARAMS = TrainParams(
-    model="basic",
-    epochs=2,
-    batch_size=50,
-    learning_rate=None,
-    class_weight=None,
-    flip=None,
-    shift=None,
-    cutout=None,
-    smoothing=None,
-    seed=0,
-)
+PARAMS = TrainParams(model="basic", epochs=2, batch_size=50, **OWN_VALUES, seed=0)
 
 
 @pytest.fixture(scope="module")
