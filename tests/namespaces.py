@@ -1,23 +1,27 @@
 """Machines of a cluster as network namespaces on this one: Linux, root."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import cache
 
 from projects import ENVIRONMENT
 
 HEAD = "10.99.0.1"
 
 
+@cache
 def why_not():
     """Why there can be no namespaces here; empty if there can be."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        return "network namespaces need Linux and root"
-    probe = subprocess.run(["ip", "netns", "add", "probe-of-tests"], capture_output=True, text=True)
-    subprocess.run(["ip", "netns", "del", "probe-of-tests"], capture_output=True)
+    if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("ip"):
+        return "network namespaces need Linux, root and the program ip"
+    name = f"probe-{os.getpid()}"
+    probe = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
+    subprocess.run(["ip", "netns", "del", name], capture_output=True)
     return "" if probe.returncode == 0 else f"`ip netns add` fails: {probe.stderr.strip()}"
 
 

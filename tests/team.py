@@ -1,6 +1,7 @@
 """The team's store of deploy/ as plain processes on loopback: PostgreSQL, SeaweedFS, MLflow and nginx."""
 
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -18,8 +19,10 @@ USER, PASSWORD = "ada", "a b:ü"
 
 
 def why_not(*programs):
-    """Which of these programs is missing; empty if none is."""
+    """Which of these programs, or which user, is missing; empty if none is."""
     missing = [name for name in programs if not program(name)]
+    if "postgres" in programs and os.geteuid() == 0 and "postgres" not in {each.pw_name for each in pwd.getpwall()}:
+        missing.append("the user postgres")
     return f"not installed: {', '.join(missing)}" if missing else ""
 
 

@@ -10,10 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pipeline.tracking.address import displayed_uri
 from pipeline.tracking.store import connect
 from pipeline.tracking.store_errors import cause_of, explain_store_errors, store_errors
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 MODEL_TAG = "model_sha256"
 
@@ -75,16 +79,18 @@ def training_run(tags: dict[str, str], run_id: str | None = None) -> Iterator[Re
 def unfinished_run(tag: str, value: str) -> str | None:
     """The id of the latest run with that tag, unless it is FINISHED; `PipelineError` if the store cannot be read."""
     connect()
+    found = _latest_run(f"tags.`{tag}` = '{value}' and attributes.status != 'FINISHED'")
+    return found.info.run_id if found else None
+
+
+def _latest_run(query: str) -> "Run | None":
     import mlflow
 
     with explain_store_errors():
         found = mlflow.search_runs(
-            filter_string=f"tags.`{tag}` = '{value}' and attributes.status != 'FINISHED'",
-            order_by=["start_time DESC"],
-            max_results=1,
-            output_format="list",
+            filter_string=query, order_by=["start_time DESC"], max_results=1, output_format="list"
         )
-    return found[0].info.run_id if found else None
+    return found[0] if found else None
 
 
 @contextmanager
@@ -96,14 +102,9 @@ def run_with_model(model_sha256: str, restore: Callable[[], None]) -> Iterator[N
     connect()
     import mlflow
 
+    found = _latest_run(f"tags.{MODEL_TAG} = '{model_sha256}'")
     with explain_store_errors():
-        found = mlflow.search_runs(
-            filter_string=f"tags.{MODEL_TAG} = '{model_sha256}'",
-            order_by=["start_time DESC"],
-            max_results=1,
-            output_format="list",
-        )
-        mlflow.start_run(run_id=found[0].info.run_id if found else None)
+        mlflow.start_run(run_id=found.info.run_id if found else None)
     with _ends_run():
         if not found:
             with explain_store_errors():

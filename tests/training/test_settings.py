@@ -1,18 +1,9 @@
+from projects import OWN_VALUES
+
 from pipeline.models.networks import NETWORKS, Augmentation
 from pipeline.training.settings import Schedule, TrainParams, augmentation_of, schedule_of, settings_of
 
-OWN = TrainParams(
-    model="fast",
-    epochs=None,
-    batch_size=None,
-    learning_rate=None,
-    class_weight=None,
-    flip=None,
-    shift=None,
-    cutout=None,
-    smoothing=None,
-    seed=0,
-)
+OWN = TrainParams(model="fast", epochs=None, batch_size=None, **OWN_VALUES, seed=0)
 
 
 def test_null_is_the_networks_own_value():
