@@ -19,11 +19,12 @@ ON_LOOPBACK = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",  # other users of this machine reach loopback too
 }
-QUIET = {
+SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the project logs to MLflow
+    "TUNE_GLOBAL_CHECKPOINT_S": "0",  # a search is saved at every event, so a killed one loses nothing
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 VARIABLES = {"TUNE_FUNCTION_THREAD_TIMEOUT_S": "60"}  # of trials: until a stopped one has ended and its process is free
@@ -42,7 +43,7 @@ def connected(address: str | None, cpus: int, gpus: int) -> Iterator[None]:
     Raises:
         PipelineError: there is no cluster, or none of its machines has so many CPUs and GPUs.
     """
-    os.environ.update(QUIET | VARIABLES)
+    os.environ.update(SETTINGS | VARIABLES)
     if address:
         _require_answer(address)
     else:
@@ -67,7 +68,7 @@ def connected(address: str | None, cpus: int, gpus: int) -> Iterator[None]:
 
 def _require_answer(address: str) -> None:
     """Raise `PipelineError` if nothing listens there: Ray would try again for minutes."""
-    found = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d+)", address)
+    found = re.fullmatch(r"\[?([^/]+?)\]?:(\d+)", address)
     if not found:
         raise _no_cluster(address, "it is not HOST:PORT")
     try:

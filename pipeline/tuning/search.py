@@ -1,7 +1,6 @@
 """The search: Ray Tune with ASHA and Optuna, started or continued."""
 
 import logging
-import os
 import warnings
 from functools import partial
 from typing import TYPE_CHECKING
@@ -38,14 +37,13 @@ def search(params: TuneParams, name: str, storage: str, job: Job, runs: TrialRun
 
 
 def new_tuner(params: TuneParams, name: str, storage: str, trainable: partial[None], runs: TrialRuns) -> "Tuner":
-    """A search that is saved at every event."""
+    """A search that has not begun."""
     import optuna
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "0"
     return tune.Tuner(
         tune.with_resources(trainable, {"cpu": params.cpus, "gpu": params.gpus}),
         param_space=search_space(params),

@@ -46,7 +46,7 @@ def test_on_one_machine_it_listens_on_loopback_alone_and_asks_for_a_token():
         ("", 9_999, "tune: a trial needs 9999 CPUs and 0 GPUs, but no machine has more than"),
         ("127.0.0.1:9", 1, "tune: cannot connect to Ray at 127.0.0.1:9: "),
         ("somewhere", 1, "tune: cannot connect to Ray at somewhere: it is not HOST:PORT. Expected is"),
-        ("ray://127.0.0.1:9", 1, "tune: cannot connect to Ray at ray://127.0.0.1:9: "),
+        ("ray://127.0.0.1:9", 1, "tune: cannot connect to Ray at ray://127.0.0.1:9: it is not HOST:PORT"),
     ],
 )
 def test_what_cannot_work_ends_at_once_with_one_message(address, cpus, message):
