@@ -151,7 +151,7 @@ def draw(rows: Groups, conditions: dict[str, str], path: Path) -> None:
             f" {_mean_accuracy(each):.1%}", (seconds[-1], accuracies[-1]), color=colour, va="center", fontsize=9
         )
     axes.set(xscale="log", xlabel="seconds of training", ylabel="accuracy on the test split", ylim=(0.3, 1))
-    axes.set_title(f"{conditions['data']}; {conditions['machine']}; one point per epoch", fontsize=10)
+    axes.set_title(f"{conditions['data']}; {conditions['machine']}; points follow epochs", fontsize=10)
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.margins(x=0.12)
