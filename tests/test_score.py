@@ -113,12 +113,15 @@ def test_from_s3_to_s3(bundle, pictures, tmp_path):
         ("", "score: IN is missing. Run `make score IN=pictures OUT=scores`."),
         ("nowhere", "score: {folder}/nowhere has no files. IN is a folder"),
         ("empty", "score: {folder}/empty has no files. IN is a folder, s3://BUCKET/PREFIX, or Parquet files."),
+        ("damaged", "score: {folder}/damaged/a.parquet cannot be read: "),
         ("other", "score: {folder}/other/a.parquet has the columns x, but it should have `file`, a name, and `image`"),
     ],
 )
 def test_what_cannot_be_read_is_one_message(bundle, tmp_path, source, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged/a.parquet").write_bytes(b"no table")
     pyarrow.parquet.write_table(pa.table({"x": [1]}), tmp_path / "other/a.parquet")
     done = score(bundle, source and tmp_path / source, tmp_path / "scores")
     assert done.returncode == 1

@@ -49,7 +49,10 @@ def files_below(source: str) -> list[str]:
     if not files:
         raise PipelineError(f"{printable(source)} has no files. IN is a folder, s3://BUCKET/PREFIX, or Parquet files.")
     if is_table(files):
-        columns = pyarrow.parquet.read_schema(files[0], filesystem=opened(source)[0]).names
+        try:
+            columns = pyarrow.parquet.read_schema(files[0], filesystem=opened(source)[0]).names
+        except (OSError, pa.ArrowInvalid) as error:
+            raise PipelineError(f"{printable(files[0])} cannot be read: {printable(str(error), 300)}.") from None
         if not {"file", "image"} <= set(columns):
             raise PipelineError(
                 f"{printable(files[0])} has the columns {printable(', '.join(columns), 200)}, but it should have `file`, "
@@ -59,8 +62,8 @@ def files_below(source: str) -> list[str]:
 
 
 def is_table(files: list[str]) -> bool:
-    """Whether pictures are in rows of Parquet files."""
-    return files[0].endswith(".parquet")
+    """Whether pictures are in rows of Parquet files; among pictures, such a file is one that cannot be read."""
+    return all(file.endswith(".parquet") for file in files)
 
 
 def _files_in_folder(source: str) -> Iterator[str]:
