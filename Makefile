@@ -89,8 +89,10 @@ score: .venv/installed ## classify many pictures on Ray: IN=FOLDER OUT=FOLDER BU
 rollback: .venv/installed ## make an earlier model version the champion again: VERSION=1
 	@.venv/bin/python -m pipeline.rollback "$(VERSION)" dist
 
-seeds: .venv/installed ## train with N seeds and report the seed noise of accuracy: N=5
-	@.venv/bin/python -m pipeline.seeds "$(N)" reports/seeds.csv reports/seeds.json
+seeds: .venv/installed ## train with N seeds; report the seed noise of accuracy: N=5 ADDRESS=HOST:6379
+	@$(if $(ADDRESS),RAY_ADDRESS="$(ADDRESS)") .venv/bin/python -m pipeline.seeds "$(N)" reports/seeds.csv \
+		reports/seeds.json data/splits/train.npz data/splits/validation.npz data/splits/test.npz \
+		reports/metrics/validate.json
 
 test: .venv/installed ## run the tests
 	@.venv/bin/python -m pytest

@@ -1,14 +1,17 @@
-"""`make seeds N=5`: how much the accuracy depends on the seed: python -m pipeline.seeds N TABLE FIGURES
+"""`make seeds N=5`: how much the accuracy depends on the seed: python -m pipeline.seeds N TABLE FIGURES SPLITS VERDICT
 
-Trains with the seeds 0 to N - 1 as DVC experiments named seed-0, seed-1, ...; each ends with
-evaluate, so none of them becomes a candidate of `make export`.
+Trains with the seeds 0 to N - 1: as DVC experiments named seed-0, seed-1, ..., or on the Ray cluster at RAY_ADDRESS.
+Each ends with the accuracy on test, so none of them becomes a candidate of `make export`.
 """
 
+import json
 import math
+import os
 import statistics
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.common.errors import PipelineError, exit_on_error
@@ -18,29 +21,44 @@ FEWEST = 2  # trainings; one training has no standard deviation
 METRICS = {"validation_accuracy": ("train", "validation_accuracy"), "test_accuracy": ("evaluate", "accuracy")}
 
 
-def seeds(count: str, table: Path, figures: Path) -> None:
+def seeds(count: str, table: Path, figures: Path, *validated: Path) -> None:
     """Train with `count` seeds; write one row per seed, and the mean, the spread and the seed noise of each metric.
 
-    DVC takes trainings that it already has from its cache.
+    Args:
+        validated: the three splits and validate.json, which the machines of a cluster get.
 
     Raises:
-        PipelineError: `count` is not an integer of 2 or more, or an experiment failed.
+        PipelineError: `count` is not an integer of 2 or more, or a training failed.
     """
     if not count.isdecimal() or int(count) < FEWEST:
         raise PipelineError(f"N is {count!r}, but it should be an integer of {FEWEST} or more. Run `make seeds N=5`.")
+    if address := os.environ.get("RAY_ADDRESS"):
+        from pipeline.distributed.seeds import trainings
+
+        run_dvc("repro", "validate")
+        print(f"seeds: {count} trainings on the cluster at {address}", flush=True)
+        found = trainings(int(count), address, *validated)
+    else:
+        found = experiments(int(count))
     rows: list[dict[str, float]] = []
-    for seed in range(int(count)):
-        print(f"seeds: training {seed + 1} of {count}, seed {seed}", flush=True)
-        metrics = train_and_evaluate(seed)
+    for seed, metrics in found:
         rows.append({"seed": seed, **metrics})
         shown = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items())
         print(f"seeds: seed {seed}: {shown}", flush=True)
+    rows.sort(key=lambda row: row["seed"])
     summaries = {name: summarize([row[name] for row in rows]) for name in METRICS}
     flat = {f"{name}_{key}": value for name, summary in summaries.items() for key, value in summary.items()}
     with atomic_outputs(table, figures) as drafts:
         write_csv(drafts[0], rows)
         write_json(drafts[1], {"trainings": len(rows), **flat})
     print(describe(len(rows), summaries))
+
+
+def experiments(count: int) -> Iterator[tuple[int, dict[str, float]]]:
+    """Train one after another; DVC takes trainings that it already has from its cache."""
+    for seed in range(count):
+        print(f"seeds: training {seed + 1} of {count}, seed {seed}", flush=True)
+        yield seed, train_and_evaluate(seed)
 
 
 def train_and_evaluate(seed: int) -> dict[str, float]:
@@ -51,7 +69,7 @@ def train_and_evaluate(seed: int) -> dict[str, float]:
     run_dvc("exp", "remove", experiment, check=False)  # of an earlier call, perhaps with other settings
     run_dvc("exp", "run", "--temp", "--name", experiment, "--set-param", f"train.seed={seed}", "evaluate")
     return {
-        name: dvc.api.metrics_show(f"reports/headline/{stage}.json", rev=experiment)[key]
+        name: json.loads(dvc.api.read(f"reports/headline/{stage}.json", rev=experiment))[key]
         for name, (stage, key) in METRICS.items()
     }
 

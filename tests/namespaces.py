@@ -108,3 +108,9 @@ def cluster(workers, folder, **variables):
         yield machines
     finally:
         machines.remove()
+
+
+def epochs_printed(folder):
+    """The lines of epochs that the processes of all machines have printed."""
+    logs = [log.read_text() for log in folder.glob("session_2*/logs/worker-*.out")]
+    return [line for log in logs for line in log.splitlines() if line.startswith("epoch ")]

@@ -1,13 +1,19 @@
 """Many pictures on Ray Data, in folders, Parquet files and S3."""
 
+import subprocess
+import sys
+import tempfile
+import time
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
 import team
+from namespaces import HEAD, cluster, why_not
 from PIL import Image
-from projects import ROOT, run
+from projects import ENVIRONMENT, ROOT, run
 
 from pipeline.data.pictures import image_or_reason
 from pipeline.registry.bundle_model import model_of_bundle
@@ -82,12 +88,21 @@ def test_pictures_in_parquet_files(bundle, pictures, tmp_path, form):
             {"label": [0] * len(names[rows_of_part]), "file": names[rows_of_part], "image": images[rows_of_part]}
         )
         pyarrow.parquet.write_table(table, tmp_path / f"tables/{part}.parquet")
+    whole = (tmp_path / "tables/1.parquet").read_bytes()
+    (tmp_path / "tables/2.parquet").write_bytes(whole[:-100])
+    (tmp_path / "tables/3.parquet").write_bytes(whole[:100] + bytes(len(whole) - 200) + whole[-100:])
+    pyarrow.parquet.write_table(pa.table({"file": ["x"], "picture": [b""]}), tmp_path / "tables/4.parquet")
+    pyarrow.parquet.write_table(pa.table({"file": ["x"], "image": [1.5]}), tmp_path / "tables/5.parquet")
     done = score(bundle, tmp_path / "tables", tmp_path / "scores")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "score: 302 pictures, 2 of them cannot be read" in done.stdout
+    assert "score: 306 pictures, 6 of them cannot be read" in done.stdout
     found = rows(tmp_path / "scores")
     assert [found[f"row {number}"]["class"] for number in range(4)] == ["red", "blue", "green", "red"]
     assert found["row 300"]["error"].startswith("it is damaged, or not an image in one of the formats JPEG")
+    for part in range(2, 6):
+        row = found[f"{tmp_path}/tables/{part}.parquet"]
+        assert row["class"] is None
+        assert row["error"].startswith("the file cannot be read: ")
     assert "score: 0 pictures" in score(bundle, tmp_path / "tables", tmp_path / "scores").stdout
 
 
@@ -128,3 +143,37 @@ def test_what_cannot_be_read_is_one_message(bundle, tmp_path, source, message):
     assert done.stderr.startswith(message.format(folder=tmp_path))
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "scores").exists()
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+def test_on_machines_of_which_one_dies_each_picture_has_one_row(bundle, pictures, tmp_path):
+    number = PICTURES
+    while number < 6_000:
+        for path in sorted(pictures.glob("0*.png"))[:300]:
+            (pictures / f"{number} {path.name}").symlink_to(path)
+            number += 1
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789" * 4}
+    out = tmp_path / "scores"
+    temporary = tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True)
+    with temporary as folder, cluster(2, folder, **token) as machines:
+        head, first, _ = machines.names
+        command = [sys.executable, "-m", "pipeline.score", "dist", str(bundle), str(pictures), str(out)]
+        driver = machines.popen(
+            head,
+            *command,
+            cwd=ROOT,
+            env=ENVIRONMENT | token | {"RAY_ADDRESS": f"{HEAD}:6379"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        deadline = time.monotonic() + 120
+        while len(list(out.glob("part-*"))) < 3 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        machines.kill(first)
+        before = len(list(out.glob("part-*")))
+        _, errors = driver.communicate(timeout=240)
+    assert (driver.returncode, errors) == (0, "")
+    assert 3 <= before < len(list(out.glob("part-*")))
+    scored = pyarrow.dataset.dataset(out).to_table(columns=["file"])["file"].to_pylist()
+    assert len(scored) == len(set(scored)) == number + 1

@@ -1,7 +1,15 @@
 import math
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
 
+import mlflow
 import pytest
-from projects import ROOT, run
+from namespaces import HEAD, cluster, epochs_printed, why_not
+from projects import ENVIRONMENT, ROOT, as_clone, run, set_params
 
 from pipeline.seeds import describe, summarize
 
@@ -45,3 +53,60 @@ def test_if_dvc_fails_its_message_is_shown(tmp_path):
     assert "you are not inside of a DVC repository" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "t.csv").exists()
+
+
+def make_seeds(machines, name, project, token):
+    """`make seeds` on a machine of the cluster."""
+    command = ["make", "--old-file=.venv/installed", "seeds", "N=2", f"ADDRESS={HEAD}:6379"]
+    settings = {"cwd": project, "env": ENVIRONMENT | token, "text": True}
+    return machines.popen(name, *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+def test_on_a_cluster_of_which_a_machine_dies_the_table_is_that_of_one_machine(project, tmp_path):
+    set_params(project, train={"epochs": 6}, tune={"storage": str(tmp_path / "shared"), "cpus": 1})
+    as_clone(project)
+    tables = project / "reports/seeds.csv", project / "reports/seeds.json"
+    alone = subprocess.run(
+        ["taskset", "--cpu-list", "0", "make", "--old-file=.venv/installed", "seeds", "N=2"],
+        cwd=project,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert alone.returncode == 0, alone.stderr
+    expected = [table.read_bytes() for table in tables]
+    shutil.rmtree(project / "reports")
+
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789" * 4}
+    temporary = tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True)
+    with temporary as folder, cluster(2, folder, **token) as machines:
+        head, first, _ = machines.names
+        driver = make_seeds(machines, head, project, token)
+        deadline = time.monotonic() + 180
+        while len(epochs_printed(Path(folder))) < 4 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        machines.kill(first)
+        output, errors = driver.communicate(timeout=240)
+        trained = epochs_printed(Path(folder))
+        set_params(project, train={"learning_rate": 1e30})
+        _, message = make_seeds(machines, head, project, token).communicate(timeout=240)
+    assert re.match(r"seeds: the training with seed \d failed: the loss became (nan|inf) in epoch 1 ", message)
+    assert "Traceback" not in message
+    assert (driver.returncode, errors) == (0, "")
+    assert f"seeds: 2 trainings on the cluster at {HEAD}:6379" in output
+    assert [table.read_bytes() for table in tables] == expected
+    assert len(trained) - 2 * 6 in (0, 1)  # 1: the epoch was printed, and its checkpoint not yet written
+    assert [path.name for path in (tmp_path / "shared").iterdir()] == ["splits"]
+
+    client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("cifar10").experiment_id])
+    runs = [each for each in found if "dvc_exp_name" not in each.data.tags]
+    assert sorted(each.info.run_name for each in runs) == ["seed-0", "seed-1"]
+    for each in runs:
+        assert each.info.status == "FINISHED"
+        assert each.data.params["train.seed"] == each.info.run_name[-1]
+        history = client.get_metric_history(each.info.run_id, "validation_accuracy")
+        assert [metric.step for metric in history] == [1, 2, 3, 4, 5, 6]
+        assert "test_accuracy" in each.data.metrics

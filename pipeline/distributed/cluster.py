@@ -38,7 +38,7 @@ def connected(address: str | None, cpus: int, gpus: int) -> Iterator[None]:
     """Start Ray on this machine, or connect to the cluster at `address`; disconnect or stop it after the block.
 
     Args:
-        cpus, gpus: of each trial.
+        cpus, gpus: that one process needs.
 
     Raises:
         PipelineError: there is no cluster, or none of its machines has so many CPUs and GPUs.
@@ -85,16 +85,13 @@ def _no_cluster(address: str, reason: str) -> PipelineError:
 
 
 def _require_room(cpus: int, gpus: int) -> None:
-    """Raise `PipelineError` if a trial would wait forever."""
+    """Raise `PipelineError` if a process would wait forever."""
     import ray
 
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(machine.get("CPU", 0) >= cpus and machine.get("GPU", 0) >= gpus for machine in machines):
-        most = (
-            max(int(machine.get("CPU", 0)) for machine in machines),
-            max(int(each.get("GPU", 0)) for each in machines),
-        )
+        most = [max(int(machine.get(kind, 0)) for machine in machines) for kind in ("CPU", "GPU")]
         raise PipelineError(
-            f"a trial needs {cpus} CPUs and {gpus} GPUs, but no machine has more than {most[0]} CPUs and {most[1]} GPUs. "
-            "Lower tune.cpus or tune.gpus in params.yaml."
+            f"{cpus} CPUs and {gpus} GPUs are needed on one machine, but none has more than {most[0]} CPUs and {most[1]} "
+            "GPUs. A training needs tune.cpus and tune.gpus of params.yaml; `make score` needs 1 CPU."
         )

@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,7 @@ BATCH_SIZE = 256  # pictures; of one Parquet file at most, and what a process ho
 SCHEMA = pa.schema(
     [("file", pa.string()), ("class", pa.string()), ("probabilities", pa.list_(pa.float32())), ("error", pa.string())]
 )
+ROWS = pa.schema([("file", pa.string()), ("image", pa.binary()), ("reason", pa.string())])  # of Parquet files in IN
 
 
 class Model(NamedTuple):
@@ -113,7 +114,7 @@ def scores(files: list[str], source: str, target: str, model: Model) -> Iterator
         Classifier,
         batch_size=BATCH_SIZE,
         concurrency=max(1, int(ray.cluster_resources()["CPU"])),
-        num_cpus=0.5,  # the rest is for tasks that read Parquet files
+        num_cpus=0.5,  # the rest is for the tasks of `rows_of`
         fn_constructor_args=(model, source, target),
     )
     for part in scored.iter_batches(batch_size=None, prefetch_batches=0):
@@ -129,11 +130,33 @@ def names_of(files: list[str]) -> "Dataset":
 
 
 def rows_of(files: list[str], done: set[str], source: str) -> "Dataset":
-    """The rows of Parquet files with the columns `file` and `image`, the content of a picture file."""
+    """The rows of Parquet files with the columns `file` and `image`, the content of a picture file, that are not done.
+
+    A file that cannot be read gives a row of its own, with the reason.
+    """
     import ray.data
 
-    rows = ray.data.read_parquet(files, filesystem=opened(source)[0], columns=["file", "image"])
-    return rows.filter(lambda row: row["file"] not in done) if done else rows
+    known = ray.put(done)
+    one_per_block = ray.data.from_arrow([pa.table({"file": [file]}) for file in files])
+    return one_per_block.map_batches(
+        lambda batch: rows_in(str(batch["file"][0]), ray.get(known), source), batch_size=1, num_cpus=0.25
+    )
+
+
+def rows_in(file: str, done: set[str], source: str) -> Iterator[pa.Table]:
+    """The rows of a Parquet file that are not done: file, image, reason."""
+    try:
+        with opened(source)[0].open_input_file(file) as stream:
+            for batch in pyarrow.parquet.ParquetFile(stream).iter_batches(BATCH_SIZE, columns=["file", "image"]):
+                image = batch["image"]
+                if pa.types.is_struct(image.type):  # of Hugging Face
+                    image = image.field("bytes")
+                columns = [batch["file"].cast(pa.string()), image.cast(pa.binary()), pa.nulls(len(batch), pa.string())]
+                rows = pa.table(columns, ROWS)
+                yield rows.filter(pa.array([name not in done for name in rows["file"].to_pylist()], pa.bool_()))
+    except (OSError, KeyError, pa.ArrowException) as error:
+        if file not in done:
+            yield pa.table([[file], [None], [f"the file cannot be read: {printable(str(error), 300)}"]], ROWS)
 
 
 def content_of(file: str, source: str) -> Path | bytes | str:
@@ -159,7 +182,10 @@ class Classifier:
 
     def __call__(self, batch: Batch) -> Batch:
         """Classify and write; the numbers of pictures and of failures."""
-        contents = batch["image"] if "image" in batch else [content_of(file, self._source) for file in batch["file"]]
+        if "image" in batch:
+            contents = [reason or image for reason, image in zip(batch["reason"], batch["image"], strict=True)]
+        else:
+            contents = [content_of(file, self._source) for file in batch["file"]]
         found = [self._picture(content) for content in contents]
         images = [image for image in found if isinstance(image, np.ndarray)]
         rows = iter(self._isolated.predict(np.stack(images)) if images else ())
@@ -174,9 +200,8 @@ class Classifier:
         write_part(pa.table(columns, SCHEMA), self._target)
         return {"pictures": np.array([len(found)]), "failures": np.array([len(found) - len(images)])}
 
-    def _picture(self, content: Any) -> np.ndarray | str:
-        """The picture or the reason; data sets of Hugging Face have the content in a struct."""
-        content = content["bytes"] if isinstance(content, dict) else content
+    def _picture(self, content: Path | bytes | str | None) -> np.ndarray | str:
+        """The picture, or the reason why there is none."""
         return content if isinstance(content, str) else image_or_reason(content or b"", self._model.side)
 
 

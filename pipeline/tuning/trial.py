@@ -1,16 +1,11 @@
 """One trial, in a process of Ray: a training that reports each epoch, and continues where an earlier process ended."""
 
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.common.errors import PipelineError
-from pipeline.data.splits import read_split
-from pipeline.distributed.storage import SharedFile, download, exists, fetch, upload
-from pipeline.models.keras_backend import start_keras
-from pipeline.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from pipeline.distributed.storage import SharedFile
+from pipeline.distributed.training import checkpoint_at, train
+from pipeline.training.checkpoint import Checkpoint
 from pipeline.tuning.settings import TuneParams, epochs_of, train_params
 
 
@@ -32,7 +27,7 @@ def run_trial(chosen: dict[str, Any], job: Job) -> None:
     from ray import tune
 
     epochs = epochs_of(job.params, chosen)
-    with _checkpoint_at(f"{job.unfinished}/{tune.get_context().get_trial_id()}.npz") as (checkpoint, store):
+    with checkpoint_at(f"{job.unfinished}/{tune.get_context().get_trial_id()}.npz") as (checkpoint, store):
         rows = checkpoint.rows if checkpoint else []
         for done in range(1, len(rows) + 1):
             tune.report(figures_of(rows[:done], epochs) | {"seconds": checkpoint.seconds if checkpoint else 0.0})
@@ -44,41 +39,14 @@ def run_trial(chosen: dict[str, Any], job: Job) -> None:
             tune.report(figures_of(state.rows, epochs) | {"seconds": state.seconds})
 
         try:
-            train(job, chosen, end_epoch, checkpoint)
+            train(
+                train_params(job.params, chosen), job.params.cpus, job.training, job.validation, end_epoch, checkpoint
+            )
         except PipelineError as error:  # with these values it would fail again
             tune.report({"error": str(error), "best_validation_accuracy": 0.0, "percent": 100})
-
-
-def train(
-    job: Job, chosen: dict[str, Any], end_epoch: Callable[[Checkpoint], None], checkpoint: Checkpoint | None
-) -> None:
-    """The training itself, with as many threads as the trial has CPUs."""
-    start_keras()
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(job.params.cpus)
-    from pipeline.training.fit import fit
-
-    splits = read_split(fetch(job.training)), read_split(fetch(job.validation))
-    fit(train_params(job.params, chosen), *splits, end_epoch, checkpoint)
 
 
 def figures_of(rows: list[dict[str, float]], epochs: int) -> dict[str, float]:
     """The report of the last row; `percent` of the trial's epochs is the time at which trials are compared."""
     best = max(row["validation_accuracy"] for row in rows)
     return rows[-1] | {"percent": round(100 * len(rows) / epochs), "best_validation_accuracy": best}
-
-
-@contextmanager
-def _checkpoint_at(address: str) -> Iterator[tuple[Checkpoint | None, Callable[[Checkpoint], None]]]:
-    """The checkpoint in the storage if there is one, and a function that replaces it."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "checkpoint.npz"
-        if exists(address):
-            download(address, file)
-
-        def store(checkpoint: Checkpoint) -> None:
-            write_checkpoint(file, checkpoint, "")
-            upload(file, address)
-
-        yield read_checkpoint(file)[0], store

@@ -43,7 +43,7 @@ def test_on_one_machine_it_listens_on_loopback_alone_and_asks_for_a_token():
 @pytest.mark.parametrize(
     ("address", "cpus", "message"),
     [
-        ("", 9_999, "tune: a trial needs 9999 CPUs and 0 GPUs, but no machine has more than"),
+        ("", 9_999, "tune: 9999 CPUs and 0 GPUs are needed on one machine, but none has more than"),
         ("127.0.0.1:9", 1, "tune: cannot connect to Ray at 127.0.0.1:9: "),
         ("somewhere", 1, "tune: cannot connect to Ray at somewhere: it is not HOST:PORT. Expected is"),
         ("ray://127.0.0.1:9", 1, "tune: cannot connect to Ray at ray://127.0.0.1:9: it is not HOST:PORT"),

@@ -8,19 +8,13 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from namespaces import HEAD, cluster, pids, why_not
+from namespaces import HEAD, cluster, epochs_printed, pids, why_not
 from projects import ENVIRONMENT, set_params, words
 
 from pipeline.common.files import read_csv
 
 OUTPUTS = {"best_params": "b.json", "trials": "t.csv", "coordinates": "c.png", "times": "t.png"}
 EPOCHS = 8
-
-
-def lines_of(folder):
-    """The lines of epochs that all processes of all machines have printed."""
-    logs = [log.read_text() for log in folder.glob("session_2*/logs/worker-*.out")]
-    return [line for log in logs for line in log.splitlines() if line.startswith("epoch ")]
 
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not())
@@ -44,12 +38,12 @@ def test_trials_of_a_machine_that_dies_continue_on_another_from_their_last_epoch
             text=True,
         )
         deadline = time.monotonic() + 180
-        while len(lines_of(Path(folder))) < EPOCHS // 2 and time.monotonic() < deadline:
+        while len(epochs_printed(Path(folder))) < EPOCHS // 2 and time.monotonic() < deadline:
             time.sleep(0.05)
         assert pids(first)
         machines.kill(first)
         output, errors = driver.communicate(timeout=240)
-        trained = lines_of(Path(folder))
+        trained = epochs_printed(Path(folder))
     assert driver.returncode == 0, errors
     assert errors == ""
     assert "tune: the process of a trial died; it continues after epoch " in output
