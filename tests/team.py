@@ -123,9 +123,9 @@ def postgres(folder):
 
 
 @contextmanager
-def mlflow(folder, database, variables):
+def mlflow(folder, database, variables, port=None):
     """MLflow's server on that database, with files in S3, started as deploy/compose.yaml does; yields its address."""
-    port = free_port()
+    port = port or free_port()
     compose = (ROOT / "deploy/compose.yaml").read_text()
     assert "--artifacts-destination s3://team/mlflow" in compose
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]

@@ -19,7 +19,7 @@ from pipeline.data.pictures import image_or_reason
 from pipeline.registry.bundle_model import model_of_bundle
 
 COLOURS = {"red": (200, 10, 10), "green": (10, 200, 10), "blue": (10, 10, 200)}
-PICTURES = 700  # three batches
+PICTURES = 2_100  # three batches
 
 
 @pytest.fixture
@@ -49,14 +49,14 @@ def test_a_folder_is_classified_as_by_predict_a_broken_file_costs_its_row_and_no
     out = tmp_path / "scores"
     done = score(bundle, pictures, out)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"score: {PICTURES + 1} pictures, 1 of them cannot be read, in {out}\n"
+    assert done.stdout == f"score: {PICTURES + 1:,} pictures, 1 of them cannot be read, in {out}\n"
     found = rows(out)
     assert len(found) == PICTURES + 1
     broken = found.pop(f"{pictures}/0007 broken.jpg")
     assert (broken["class"], broken["probabilities"]) == (None, None)
     assert broken["error"] == image_or_reason(pictures / "0007 broken.jpg", 16)
     with model_of_bundle(bundle) as (model, class_names, _):
-        for number in (0, 1, 2, 699):
+        for number in (0, 1, 2, 2_099):
             (path,) = pictures.rglob(f"{number:04}.png")
             row = found[str(path)]
             (expected,) = model.predict(image_or_reason(path, model.side)[None])
@@ -70,7 +70,7 @@ def test_a_folder_is_classified_as_by_predict_a_broken_file_costs_its_row_and_no
     parts[1].unlink()  # as if the run had been killed before it was written
     kept = {part: part.stat().st_mtime_ns for part in (parts[0], parts[2])}
     again = score(bundle, pictures, out)
-    assert f"score: {lost} pictures, " in again.stdout
+    assert f"score: {lost:,} pictures, " in again.stdout
     assert {part: part.stat().st_mtime_ns for part in kept} == kept
     assert rows(out).keys() == found.keys() | {broken["file"]}
     assert "score: 0 pictures, " in score(bundle, pictures, out).stdout
@@ -148,7 +148,7 @@ def test_what_cannot_be_read_is_one_message(bundle, tmp_path, source, message):
 @pytest.mark.skipif(bool(why_not()), reason=why_not())
 def test_on_machines_of_which_one_dies_each_picture_has_one_row(bundle, pictures, tmp_path):
     number = PICTURES
-    while number < 6_000:
+    while number < 12_000:
         for path in sorted(pictures.glob("0*.png"))[:300]:
             (pictures / f"{number} {path.name}").symlink_to(path)
             number += 1

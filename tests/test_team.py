@@ -4,6 +4,7 @@ import base64
 import filecmp
 import os
 import re
+import signal
 import ssl
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import urllib.request
 import pytest
 import team
 import yaml
-from projects import ROOT, as_clone, make, run, set_params
+from mlflow import MlflowClient
+from projects import ENVIRONMENT, ROOT, as_clone, make, run, set_params
+from servers import free_port
 
 from pipeline.common.files import sha256_of
 from pipeline.distributed.storage import SharedFile, download, exists, fetch, remove_folder, share, upload
@@ -44,8 +47,14 @@ def s3(folder):
 
 
 @pytest.fixture(scope="module")
-def server(folder, s3):
-    with team.postgres(folder / "postgres") as database, team.mlflow(folder, database, s3) as address:
+def database(folder):
+    with team.postgres(folder / "postgres") as uri:
+        yield uri
+
+
+@pytest.fixture(scope="module")
+def server(folder, database, s3):
+    with team.mlflow(folder, database, s3) as address:
         yield address
 
 
@@ -124,8 +133,6 @@ def test_eight_clients_at_once_lose_no_run(server, s3):
     for client in clients:
         _, errors = client.communicate(timeout=300)
         assert client.returncode == 0, errors
-    from mlflow import MlflowClient
-
     store = MlflowClient(server)
     runs = store.search_runs([store.get_experiment_by_name("clients").experiment_id])
     assert {(each.data.tags["client"], each.data.tags["number"]) for each in runs} == {
@@ -134,6 +141,46 @@ def test_eight_clients_at_once_lose_no_run(server, s3):
     assert {each.info.status for each in runs} == {"FINISHED"}
     assert all(each.info.artifact_uri.startswith("mlflow-artifacts:/") for each in runs)  # clients need no S3 keys
     assert [file.path for file in store.list_artifacts(runs[0].info.run_id)] == ["note.txt"]
+
+
+@needs_stack
+def test_a_server_that_is_killed_in_mid_training_and_started_again_gets_the_whole_run(project, database, s3, tmp_path):
+    set_params(project, train={"epochs": 40})
+    as_clone(project)
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    variables = {"MLFLOW_TRACKING_URI": address, "MLFLOW_EXPERIMENT_NAME": "killed"}
+    with team.mlflow(tmp_path, database, s3, port):
+        repro = subprocess.Popen(
+            [sys.executable, "-m", "dvc", "repro"],
+            cwd=project,
+            env=ENVIRONMENT | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        wait_for("epoch 2/40 ", repro)
+    wait_for("epoch 4/40 ", repro)
+    os.killpg(repro.pid, signal.SIGSTOP)  # a training of a moment waits for the server to start
+    with team.mlflow(tmp_path, database, s3, port):
+        os.killpg(repro.pid, signal.SIGCONT)
+        _, errors = repro.communicate(timeout=240)
+        assert repro.returncode == 0, errors
+        assert re.search(rf"^train: warning: the MLflow store {address} failed: .* Training continues", errors, re.M)
+        store = MlflowClient(address)
+        (found,) = store.search_runs([store.get_experiment_by_name("killed").experiment_id])
+        history = store.get_metric_history(found.info.run_id, "validation_accuracy")
+        assert sorted(metric.step for metric in history) == list(range(1, 41))
+        assert found.info.status == "FINISHED"
+        assert {"test_accuracy", "best_validation_accuracy", "parity_images"} <= found.data.metrics.keys()
+        assert "model.onnx" in {file.path for file in store.list_artifacts(found.info.run_id)}
+
+
+def wait_for(start, process):
+    """Read the output up to a line with this start."""
+    while not process.stdout.readline().startswith(start):
+        assert process.poll() is None, process.stderr.read()
 
 
 @needs_stack

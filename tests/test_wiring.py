@@ -201,11 +201,11 @@ def test_no_module_contains_a_path_of_the_data(file):
     assert "test.npz" not in source
 
 
-def test_of_the_make_targets_only_reference_gets_the_test_split():
-    """It keeps the statistics that validate compares later data with; nothing is chosen by them."""
-    commands = (ROOT / "Makefile").read_text().replace("\\\n", "").splitlines()
-    (line,) = [line for line in commands if "test.npz" in line]
-    assert "python -m pipeline.reference " in line
+def test_of_the_make_targets_only_reference_and_seeds_get_the_test_split():
+    """Statistics that validate compares later data with, and the accuracy of each seed; nothing is chosen by them."""
+    commands = (ROOT / "Makefile").read_text().replace("\\\n", "")
+    readers = [line.split("python -m ")[1].split(" ")[0] for line in commands.splitlines() if "test.npz" in line]
+    assert readers == ["pipeline.reference", "pipeline.seeds"]
 
 
 def test_of_what_has_seen_the_test_split_only_the_verdict_reaches_train():

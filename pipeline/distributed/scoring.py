@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 Batch = dict[str, np.ndarray]
-BATCH_SIZE = 256  # pictures; of one Parquet file at most, and what a process holds at once
+FILES_PER_BATCH = 1024  # and rows of a part; a process reads them one by one
+ROWS_PER_BATCH = 256  # of Parquet files in IN, with the content of pictures
 SCHEMA = pa.schema(
     [("file", pa.string()), ("class", pa.string()), ("probabilities", pa.list_(pa.float32())), ("error", pa.string())]
 )
@@ -112,7 +113,7 @@ def scores(files: list[str], source: str, target: str, model: Model) -> Iterator
     pictures = rows_of(files, done, source) if is_table(files) else names_of(remaining)
     scored = pictures.map_batches(
         Classifier,
-        batch_size=BATCH_SIZE,
+        batch_size=ROWS_PER_BATCH if is_table(files) else FILES_PER_BATCH,
         concurrency=max(1, int(ray.cluster_resources()["CPU"])),
         num_cpus=0.5,  # the rest is for the tasks of `rows_of`
         fn_constructor_args=(model, source, target),
@@ -125,7 +126,7 @@ def names_of(files: list[str]) -> "Dataset":
     """The names of files, whose content `Classifier` reads."""
     import ray.data
 
-    blocks = (files[start : start + BATCH_SIZE] for start in range(0, len(files), BATCH_SIZE))
+    blocks = (files[start : start + FILES_PER_BATCH] for start in range(0, len(files), FILES_PER_BATCH))
     return ray.data.from_arrow([pa.table({"file": pa.array(block, pa.string())}) for block in blocks])
 
 
@@ -147,7 +148,7 @@ def rows_in(file: str, done: set[str], source: str) -> Iterator[pa.Table]:
     """The rows of a Parquet file that are not done: file, image, reason."""
     try:
         with opened(source)[0].open_input_file(file) as stream:
-            for batch in pyarrow.parquet.ParquetFile(stream).iter_batches(BATCH_SIZE, columns=["file", "image"]):
+            for batch in pyarrow.parquet.ParquetFile(stream).iter_batches(ROWS_PER_BATCH, columns=["file", "image"]):
                 image = batch["image"]
                 if pa.types.is_struct(image.type):  # of Hugging Face
                     image = image.field("bytes")
@@ -178,14 +179,15 @@ class Classifier:
 
     def __init__(self, model: Model, source: str, target: str) -> None:
         self._model, self._source, self._target = model, source, target
-        self._isolated = IsolatedModel(fetch(model.file).read_bytes(), len(model.class_names))
+        self._isolated = IsolatedModel(fetch(model.file).read_bytes(), len(model.class_names), threads=1)
 
     def __call__(self, batch: Batch) -> Batch:
         """Classify and write; the numbers of pictures and of failures."""
+        contents: Iterator[Path | bytes | str | None]
         if "image" in batch:
-            contents = [reason or image for reason, image in zip(batch["reason"], batch["image"], strict=True)]
+            contents = (reason or image for reason, image in zip(batch["reason"], batch["image"], strict=True))
         else:
-            contents = [content_of(file, self._source) for file in batch["file"]]
+            contents = (content_of(file, self._source) for file in batch["file"])
         found = [self._picture(content) for content in contents]
         images = [image for image in found if isinstance(image, np.ndarray)]
         rows = iter(self._isolated.predict(np.stack(images)) if images else ())

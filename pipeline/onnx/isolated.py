@@ -46,6 +46,7 @@ class IsolatedModel:
         content: the ONNX file.
         classes: number of columns that the output must have.
         strict: refuse operators that are not ONNX's own, and subgraphs (loops); this imports onnx.
+        threads: for each operation; 0 is one per core.
 
     Attributes:
         side: height and width of its images in pixels, 16 to 128.
@@ -53,10 +54,10 @@ class IsolatedModel:
         preprocessing: the metadata of this name; `pictures.PREPROCESSING` if there is none.
     """
 
-    def __init__(self, content: bytes, classes: int, strict: bool = False) -> None:
+    def __init__(self, content: bytes, classes: int, strict: bool = False, threads: int = 0) -> None:
         if strict:
             _require_plain_graph(content)
-        arguments = [Path(__file__).parents[2], classes, MEMORY, SECONDS, SECONDS_PER_IMAGE]
+        arguments = [Path(__file__).parents[2], classes, threads, MEMORY, SECONDS, SECONDS_PER_IMAGE]
         self._classes = classes
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", CHILD, *map(str, arguments)],
@@ -127,7 +128,7 @@ def _require_plain_graph(content: bytes) -> None:
         raise UnusableModel(printable(str(error), 500)) from None
 
 
-def serve(classes: str, memory: str, seconds: str, seconds_per_image: str) -> None:
+def serve(classes: str, threads: str, memory: str, seconds: str, seconds_per_image: str) -> None:
     """The process of an `IsolatedModel`: opens the model that comes first on stdin, then classifies images."""
     limit_memory(int(memory))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, also inside ONNX Runtime
@@ -138,7 +139,7 @@ def serve(classes: str, memory: str, seconds: str, seconds_per_image: str) -> No
     try:
         content = receive(source) or b""
         signal.setitimer(signal.ITIMER_REAL, float(seconds))
-        session = open_session(content)
+        session = open_session(content, int(threads))
         side = side_of(session, int(classes))
         metadata = session.get_modelmeta().custom_metadata_map
         texts = {"class_names": "", "preprocessing": PREPROCESSING} | metadata

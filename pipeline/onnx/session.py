@@ -11,9 +11,14 @@ from pipeline.common.errors import PipelineError, root_cause
 INPUT, OUTPUT = "image", "probabilities"  # names in the graph
 
 
-def open_session(model: Path | bytes) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on the CPU, from a file or its content; failures are raised, not logged."""
+def open_session(model: Path | bytes, threads: int = 0) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on the CPU, from a file or its content; failures are raised, not logged.
+
+    Args:
+        threads: for each operation; 0 is one per core.
+    """
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 4
     # Its threads would spin for about 10 ms after each call, and slow down another session that is timed in turn.
     options.add_session_config_entry("session.force_spinning_stop", "1")
