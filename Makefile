@@ -90,6 +90,7 @@ rollback: .venv/installed ## make an earlier model version the champion again: V
 	@.venv/bin/python -m pipeline.rollback "$(VERSION)" dist
 
 seeds: .venv/installed ## train with N seeds; report the seed noise of accuracy: N=5 ADDRESS=HOST:6379
+	@.venv/bin/python -m pipeline.recover
 	@$(if $(ADDRESS),RAY_ADDRESS="$(ADDRESS)") .venv/bin/python -m pipeline.seeds "$(N)" reports/seeds.csv \
 		reports/seeds.json data/splits/train.npz data/splits/validation.npz data/splits/test.npz \
 		reports/metrics/validate.json

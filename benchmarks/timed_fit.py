@@ -38,6 +38,7 @@ def timed_fit(
     model.fit(*data, epochs=epochs, validation_data=test, verbose=0, callbacks=[monitor])
     seconds = time.perf_counter() - start
     return {
+        "epochs": epochs,
         "seconds": seconds,
         "images_per_second": epochs * images / seconds,
         "accuracy": model.evaluate(*test, verbose=0)[1],

@@ -69,6 +69,7 @@ def main(
     seconds -= pauses
     accuracy, loss = fit.accuracy_and_loss(model, validation)
     figures = {
+        "epochs": len(rows),
         "seconds": seconds,
         "images_per_second": len(rows) * len(training.labels) / seconds,
         "validation_accuracy": accuracy,

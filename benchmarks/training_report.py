@@ -63,7 +63,7 @@ def training_table(rows: Groups, modes: Groups) -> str:
         return f"{_median(each, 'images_per_second') * flops / peaks[precision]:.0%} ({precision})"
 
     columns: dict[str, Callable[[list[Json]], str]] = {
-        "epochs": _of_training(lambda each: str(len(each[0]["curve"]))),
+        "epochs": _of_training(lambda each: str(each[0]["epochs"])),
         "seconds of the fit": _of_training(lambda each: f"{_median(each, 'seconds'):,.0f}"),
         "images/s": lambda each: f"{_median(each, 'images_per_second'):,.0f}",
         f"seconds to {target:.1%} test accuracy": _of_training(lambda each: _seconds_to(target, each)),

@@ -12,11 +12,13 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from pipeline.common.errors import PipelineError, exit_on_error
 from pipeline.common.files import atomic_outputs, exclusive, write_csv, write_json
 
+Metrics = dict[str, float]
 FEWEST = 2  # trainings; one training has no standard deviation
 METRICS = {"validation_accuracy": ("train", "validation_accuracy"), "test_accuracy": ("evaluate", "accuracy")}
 
@@ -32,36 +34,41 @@ def seeds(count: str, table: Path, figures: Path, *validated: Path) -> None:
     """
     if not count.isdecimal() or int(count) < FEWEST:
         raise PipelineError(f"N is {count!r}, but it should be an integer of {FEWEST} or more. Run `make seeds N=5`.")
-    if address := os.environ.get("RAY_ADDRESS"):
-        from pipeline.distributed.seeds import trainings
-
-        run_dvc("repro", "validate")
-        print(f"seeds: {count} trainings on the cluster at {address}", flush=True)
-        found = trainings(int(count), address, *validated)
-    else:
-        found = experiments(int(count))
-    rows: list[dict[str, float]] = []
-    for seed, metrics in found:
-        rows.append({"seed": seed, **metrics})
-        shown = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items())
-        print(f"seeds: seed {seed}: {shown}", flush=True)
-    rows.sort(key=lambda row: row["seed"])
-    summaries = {name: summarize([row[name] for row in rows]) for name in METRICS}
-    flat = {f"{name}_{key}": value for name, summary in summaries.items() for key, value in summary.items()}
-    with atomic_outputs(table, figures) as drafts:
-        write_csv(drafts[0], rows)
-        write_json(drafts[1], {"trainings": len(rows), **flat})
+    with trainings(int(count), validated) as found:
+        rows: list[dict[str, float]] = []
+        for seed, metrics in found:
+            rows.append({"seed": seed, **metrics})
+            shown = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items())
+            print(f"seeds: seed {seed}: {shown}", flush=True)
+        rows.sort(key=lambda row: row["seed"])
+        summaries = {name: summarize([row[name] for row in rows]) for name in METRICS}
+        flat = {f"{name}_{key}": value for name, summary in summaries.items() for key, value in summary.items()}
+        with atomic_outputs(table, figures) as drafts:
+            write_csv(drafts[0], rows)
+            write_json(drafts[1], {"trainings": len(rows), **flat})
     print(describe(len(rows), summaries))
 
 
-def experiments(count: int) -> Iterator[tuple[int, dict[str, float]]]:
+def trainings(count: int, validated: tuple[Path, ...]) -> AbstractContextManager[Iterator[tuple[int, Metrics]]]:
+    """The metrics of each seed, from the cluster at RAY_ADDRESS or from this machine."""
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        return nullcontext(experiments(count))
+    from pipeline.distributed import seeds as distributed
+
+    print(f"seeds: {count} trainings on the cluster at {address}; each is reported when it ends", flush=True)
+    run_dvc("repro", "validate")
+    return distributed.trainings(count, address, *validated)
+
+
+def experiments(count: int) -> Iterator[tuple[int, Metrics]]:
     """Train one after another; DVC takes trainings that it already has from its cache."""
     for seed in range(count):
         print(f"seeds: training {seed + 1} of {count}, seed {seed}", flush=True)
         yield seed, train_and_evaluate(seed)
 
 
-def train_and_evaluate(seed: int) -> dict[str, float]:
+def train_and_evaluate(seed: int) -> Metrics:
     """Run the experiment of a seed up to evaluate, in a temporary folder, and return its metrics."""
     import dvc.api
 

@@ -1,6 +1,8 @@
 import math
+import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -8,10 +10,12 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from namespaces import HEAD, cluster, epochs_printed, why_not
+from namespaces import HEAD, cluster, epochs_printed, pids, why_not
 from projects import ENVIRONMENT, ROOT, as_clone, run, set_params
 
+from pipeline.distributed.seeds import PROGRAM
 from pipeline.seeds import describe, summarize
+from pipeline.training.checkpoint import imported_files
 
 
 def test_the_summary_of_a_hand_made_case():
@@ -55,16 +59,32 @@ def test_if_dvc_fails_its_message_is_shown(tmp_path):
     assert not (tmp_path / "t.csv").exists()
 
 
+EPOCHS = 20
+
+
+def test_a_checkpoint_belongs_to_the_code_of_the_training():
+    files = {path.relative_to(ROOT).as_posix() for path in imported_files(PROGRAM)}
+    assert {"pipeline/training/fit.py", "pipeline/models/networks.py", "pipeline/models/muon.py"} < files
+
+
+def wait_for_epochs(number, folder, driver):
+    """Wait until all machines together have trained so many epochs."""
+    deadline = time.monotonic() + 180
+    while len(epochs_printed(folder)) < number and time.monotonic() < deadline:
+        assert driver.poll() is None, driver.stderr.read()
+        time.sleep(0.05)
+
+
 def make_seeds(machines, name, project, token):
     """`make seeds` on a machine of the cluster."""
     command = ["make", "--old-file=.venv/installed", "seeds", "N=2", f"ADDRESS={HEAD}:6379"]
-    settings = {"cwd": project, "env": ENVIRONMENT | token, "text": True}
+    settings = {"cwd": project, "env": ENVIRONMENT | token, "text": True, "start_new_session": True}
     return machines.popen(name, *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
 
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not())
-def test_on_a_cluster_of_which_a_machine_dies_the_table_is_that_of_one_machine(project, tmp_path):
-    set_params(project, train={"epochs": 6}, tune={"storage": str(tmp_path / "shared"), "cpus": 1})
+def test_on_a_cluster_whose_driver_and_then_a_machine_is_killed_the_table_is_that_of_one_machine(project, tmp_path):
+    set_params(project, train={"epochs": EPOCHS}, tune={"storage": str(tmp_path / "shared"), "cpus": 1})
     as_clone(project)
     tables = project / "reports/seeds.csv", project / "reports/seeds.json"
     alone = subprocess.run(
@@ -83,13 +103,18 @@ def test_on_a_cluster_of_which_a_machine_dies_the_table_is_that_of_one_machine(p
     temporary = tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True)
     with temporary as folder, cluster(2, folder, **token) as machines:
         head, first, _ = machines.names
-        driver = make_seeds(machines, head, project, token)
-        deadline = time.monotonic() + 180
-        while len(epochs_printed(Path(folder))) < 4 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_for_epochs(3, Path(folder), killed := make_seeds(machines, head, project, token))
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.communicate()
+        before = len(epochs_printed(Path(folder)))
+        assert not tables[0].exists()
+        wait_for_epochs(before + 3, Path(folder), driver := make_seeds(machines, head, project, token))
+        assert pids(first)
         machines.kill(first)
+        assert len(epochs_printed(Path(folder))) < 2 * EPOCHS
         output, errors = driver.communicate(timeout=240)
         trained = epochs_printed(Path(folder))
+        assert [path.name for path in (tmp_path / "shared").iterdir()] == ["splits"]
         set_params(project, train={"learning_rate": 1e30})
         _, message = make_seeds(machines, head, project, token).communicate(timeout=240)
     assert re.match(r"seeds: the training with seed \d failed: the loss became (nan|inf) in epoch 1 ", message)
@@ -97,8 +122,7 @@ def test_on_a_cluster_of_which_a_machine_dies_the_table_is_that_of_one_machine(p
     assert (driver.returncode, errors) == (0, "")
     assert f"seeds: 2 trainings on the cluster at {HEAD}:6379" in output
     assert [table.read_bytes() for table in tables] == expected
-    assert len(trained) - 2 * 6 in (0, 1)  # 1: the epoch was printed, and its checkpoint not yet written
-    assert [path.name for path in (tmp_path / "shared").iterdir()] == ["splits"]
+    assert len(trained) - 2 * EPOCHS in range(4)  # an epoch is printed before its checkpoint is written
 
     client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db")
     found = client.search_runs([client.get_experiment_by_name("cifar10").experiment_id])
@@ -108,5 +132,5 @@ def test_on_a_cluster_of_which_a_machine_dies_the_table_is_that_of_one_machine(p
         assert each.info.status == "FINISHED"
         assert each.data.params["train.seed"] == each.info.run_name[-1]
         history = client.get_metric_history(each.info.run_id, "validation_accuracy")
-        assert [metric.step for metric in history] == [1, 2, 3, 4, 5, 6]
+        assert [metric.step for metric in history] == list(range(1, EPOCHS + 1))
         assert "test_accuracy" in each.data.metrics

@@ -3,15 +3,17 @@
 import hashlib
 import json
 import logging
+import math
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset
 import pyarrow.parquet
 from pyarrow import fs
@@ -27,10 +29,18 @@ if TYPE_CHECKING:
 Batch = dict[str, np.ndarray]
 FILES_PER_BATCH = 1024  # and rows of a part; a process reads them one by one
 ROWS_PER_BATCH = 256  # of Parquet files in IN, with the content of pictures
+BATCHES_PER_CPU = 4  # at least, if there are few pictures
+CPU_SHARE = 0.1  # of each process: if machines die, the others have room for theirs
 SCHEMA = pa.schema(
-    [("file", pa.string()), ("class", pa.string()), ("probabilities", pa.list_(pa.float32())), ("error", pa.string())]
+    [
+        ("file", pa.string()),
+        ("row", pa.string()),  # Parquet file in IN and number of the row, from 0; null if `file` is a file
+        ("class", pa.string()),
+        ("probabilities", pa.list_(pa.float32())),
+        ("error", pa.string()),
+    ]
 )
-ROWS = pa.schema([("file", pa.string()), ("image", pa.binary()), ("reason", pa.string())])  # of Parquet files in IN
+ROWS = pa.schema([("file", pa.string()), ("row", pa.string()), ("image", pa.binary()), ("reason", pa.string())])
 
 
 class Model(NamedTuple):
@@ -45,21 +55,13 @@ def files_below(source: str) -> list[str]:
     """The files in a folder or below an S3 address, in order and without hidden ones.
 
     Raises:
-        PipelineError: there is none, or Parquet files have other columns than `file` and `image`.
+        PipelineError: there is none, or Parquet files do not have the columns `file` and `image`.
     """
     files = list(_objects_below(source)) if source.startswith("s3://") else list(_files_in_folder(source))
     if not files:
         raise PipelineError(f"{printable(source)} has no files. IN is a folder, s3://BUCKET/PREFIX, or Parquet files.")
     if is_table(files):
-        try:
-            columns = pyarrow.parquet.read_schema(files[0], filesystem=opened(source)[0]).names
-        except (OSError, pa.ArrowInvalid) as error:
-            raise PipelineError(f"{printable(files[0])} cannot be read: {printable(str(error), 300)}.") from None
-        if not {"file", "image"} <= set(columns):
-            raise PipelineError(
-                f"{printable(files[0])} has the columns {printable(', '.join(columns), 200)}, but it should have `file`, "
-                "a name, and `image`, the content of a picture file."
-            )
+        require_columns(files, source)
     return files
 
 
@@ -68,12 +70,35 @@ def is_table(files: list[str]) -> bool:
     return all(file.endswith(".parquet") for file in files)
 
 
+def require_columns(files: list[str], source: str) -> None:
+    """`PipelineError` unless the first Parquet file that can be read has the columns `file` and `image`."""
+    for file in files:
+        try:
+            columns = pyarrow.parquet.read_schema(file, filesystem=opened(source)[0]).names
+        except (OSError, pa.ArrowException):
+            continue
+        if not {"file", "image"} <= set(columns):
+            raise PipelineError(
+                f"{printable(file)} has the columns {printable(', '.join(columns), 200)}, but it should have `file`, "
+                "a name, and `image`, the content of a picture file."
+            )
+        return
+    raise PipelineError(f"none of the {len(files):,} Parquet files in {printable(source)} can be read.")
+
+
 def _files_in_folder(source: str) -> Iterator[str]:
     for path, reason in files_in(Path(source)):
+        if not is_text(str(path)):
+            reason = "its name is not UTF-8"
         if reason:
             print(f"score: {printable(f'{path} is skipped: {reason}')}", file=sys.stderr)
         elif path.exists() or path != Path(source):  # a dangling link costs its row
             yield str(path)
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be in a table: it has no bytes that are not UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _objects_below(source: str) -> Iterator[str]:
@@ -87,17 +112,18 @@ def _objects_below(source: str) -> Iterator[str]:
     return (file for file in files if not any(part[0] == "." for part in Path(file).parts[prefix:]))
 
 
-def files_done(target: str) -> set[str]:
-    """The files that an interrupted run has classified already."""
+def names_done(target: str) -> set[str]:
+    """The files and the rows of Parquet files that an interrupted run has classified already."""
     system, folder = opened(target)
     if system.get_file_info(folder).type == fs.FileType.NotFound:
         return set()
     parts = pyarrow.dataset.dataset(folder, filesystem=system, format="parquet", schema=SCHEMA)
-    return set(parts.to_table(columns=["file"])["file"].to_pylist())
+    found = parts.to_table(columns=["file", "row"])
+    return set(pc.coalesce(found["row"], found["file"]).to_pylist())
 
 
 def scores(files: list[str], source: str, target: str, model: Model) -> Iterator[tuple[int, int]]:
-    """Classify those of the files below `source` that `target` does not have yet.
+    """Classify those of the files below `source`, or of the rows in them, that `target` does not have yet.
 
     Yields the numbers of pictures and of failures of each part.
     """
@@ -106,58 +132,69 @@ def scores(files: list[str], source: str, target: str, model: Model) -> Iterator
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="ray")  # about few files
     ray.data.DataContext.get_current().enable_progress_bars = False
-    done = files_done(target)
-    remaining = files if is_table(files) else [file for file in files if file not in done]
+    done, cpus = names_done(target), max(1, int(ray.cluster_resources()["CPU"]))
+    remaining = [file for file in files if file not in done]
     if not remaining:
         return
-    pictures = rows_of(files, done, source) if is_table(files) else names_of(remaining)
+    if is_table(files):
+        size, pictures = ROWS_PER_BATCH, rows_of(remaining, done, source, cpus)
+    else:
+        size = min(FILES_PER_BATCH, math.ceil(len(remaining) / (BATCHES_PER_CPU * cpus)))
+        pictures = names_of(remaining, size)
     scored = pictures.map_batches(
         Classifier,
-        batch_size=ROWS_PER_BATCH if is_table(files) else FILES_PER_BATCH,
-        concurrency=max(1, int(ray.cluster_resources()["CPU"])),
-        num_cpus=0.5,  # the rest is for the tasks of `rows_of`
+        batch_size=size,
+        concurrency=cpus,
+        num_cpus=CPU_SHARE,
         fn_constructor_args=(model, source, target),
     )
     for part in scored.iter_batches(batch_size=None, prefetch_batches=0):
         yield from zip(part["pictures"].tolist(), part["failures"].tolist(), strict=True)
 
 
-def names_of(files: list[str]) -> "Dataset":
-    """The names of files, whose content `Classifier` reads."""
+def names_of(files: list[str], size: int) -> "Dataset":
+    """The names of files, whose content `Classifier` reads, in blocks of `size`."""
     import ray.data
 
-    blocks = (files[start : start + FILES_PER_BATCH] for start in range(0, len(files), FILES_PER_BATCH))
+    blocks = (files[start : start + size] for start in range(0, len(files), size))
     return ray.data.from_arrow([pa.table({"file": pa.array(block, pa.string())}) for block in blocks])
 
 
-def rows_of(files: list[str], done: set[str], source: str) -> "Dataset":
-    """The rows of Parquet files with the columns `file` and `image`, the content of a picture file, that are not done.
-
-    A file that cannot be read gives a row of its own, with the reason.
-    """
+def rows_of(files: list[str], done: set[str], source: str, cpus: int) -> "Dataset":
+    """The rows of Parquet files that are not done. A file that cannot be read gives a row of its own, with the reason."""
     import ray.data
 
-    known = ray.put(done)
-    one_per_block = ray.data.from_arrow([pa.table({"file": [file]}) for file in files])
-    return one_per_block.map_batches(
-        lambda batch: rows_in(str(batch["file"][0]), ray.get(known), source), batch_size=1, num_cpus=0.25
+    numbers: dict[str, list[int]] = {file: [] for file in files}
+    for name in done:
+        file, _, number = name.rpartition(":")
+        if file in numbers:
+            numbers[file].append(int(number))
+    blocks = [pa.table({"file": [file], "done": pa.array([numbers[file]], pa.list_(pa.int64()))}) for file in files]
+    return ray.data.from_arrow(blocks).map_batches(
+        lambda batch: rows_in(str(batch["file"][0]), batch["done"][0], source),
+        batch_size=1,
+        concurrency=cpus,
+        num_cpus=CPU_SHARE,
     )
 
 
-def rows_in(file: str, done: set[str], source: str) -> Iterator[pa.Table]:
-    """The rows of a Parquet file that are not done: file, image, reason."""
+def rows_in(file: str, done: Sequence[int], source: str) -> Iterator[pa.Table]:
+    """The rows of a Parquet file, without those with these numbers, in the schema `ROWS`."""
+    first = 0
     try:
         with opened(source)[0].open_input_file(file) as stream:
-            for batch in pyarrow.parquet.ParquetFile(stream).iter_batches(ROWS_PER_BATCH, columns=["file", "image"]):
-                image = batch["image"]
+            # Otherwise Arrow keeps all columns of a row group in memory.
+            table = pyarrow.parquet.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 20)
+            for batch in table.iter_batches(ROWS_PER_BATCH, columns=["file", "image"]):
+                image, numbers = batch["image"], range(first, first + len(batch))
                 if pa.types.is_struct(image.type):  # of Hugging Face
                     image = image.field("bytes")
-                columns = [batch["file"].cast(pa.string()), image.cast(pa.binary()), pa.nulls(len(batch), pa.string())]
-                rows = pa.table(columns, ROWS)
-                yield rows.filter(pa.array([name not in done for name in rows["file"].to_pylist()], pa.bool_()))
+                names = batch["file"].cast(pa.string()), [f"{file}:{number}" for number in numbers]
+                rows = pa.table([*names, image.cast(pa.binary()), pa.nulls(len(batch), pa.string())], ROWS)
+                yield rows.filter(pa.array(~np.isin(numbers, done)))
+                first += len(batch)
     except (OSError, KeyError, pa.ArrowException) as error:
-        if file not in done:
-            yield pa.table([[file], [None], [f"the file cannot be read: {printable(str(error), 300)}"]], ROWS)
+        yield pa.table([[file], [None], [None], [f"the file cannot be read: {printable(str(error), 300)}"]], ROWS)
 
 
 def content_of(file: str, source: str) -> Path | bytes | str:
@@ -195,6 +232,7 @@ class Classifier:
         names = self._model.class_names
         columns = {
             "file": batch["file"].tolist(),
+            "row": batch["row"].tolist() if "row" in batch else [None] * len(found),
             "class": [None if row is None else names[row.argmax()] for row in probabilities],
             "probabilities": probabilities,
             "error": [image if isinstance(image, str) else None for image in found],
@@ -209,7 +247,7 @@ class Classifier:
 
 def write_part(table: pa.Table, target: str) -> None:
     """Write a Parquet file whose name is a hash of the names in it, so a part written twice is one file."""
-    names = json.dumps(table["file"].to_pylist()).encode("utf-8", "surrogatepass")
+    names = json.dumps(pc.coalesce(table["row"], table["file"]).to_pylist()).encode()
     with tempfile.NamedTemporaryFile() as draft:
         pyarrow.parquet.write_table(table, draft.name)
         upload(Path(draft.name), f"{target}/part-{hashlib.sha256(names).hexdigest()[:16]}.parquet")

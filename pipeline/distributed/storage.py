@@ -40,8 +40,13 @@ def fetch(file: SharedFile) -> Path:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             with atomic_outputs(path) as (draft,):
                 download(file.address, draft)
+    if not path.exists():
+        raise PipelineError(
+            f"{path} does not exist on this machine. Set tune.storage in params.yaml to a folder that all machines share, "
+            "or to s3://BUCKET/PREFIX."
+        )
     if (actual := sha256_of(path)) != file.sha256:
-        raise PipelineError(f"{path} has the SHA-256 {actual}, but the search started with {file.sha256}.")
+        raise PipelineError(f"{path} has the SHA-256 {actual}, but the command started with {file.sha256}.")
     return path
 
 

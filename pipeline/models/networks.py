@@ -182,10 +182,10 @@ NETWORKS = {
     "accurate": Network(
         accurate,
         muon_of_fixed_norm,
-        epochs=12,
-        batch_size=500,
-        learning_rate=0.1,
-        augmentation=Augmentation(True, shift=3, cutout=8, smoothing=0.2),
+        epochs=10,
+        batch_size=250,
+        learning_rate=0.07,
+        augmentation=Augmentation(True, shift=3, cutout=6, smoothing=0.2),
         mirrored=True,
     ),
     "best": Network(

@@ -83,6 +83,11 @@ def unfinished_run(tag: str, value: str) -> str | None:
     return found.info.run_id if found else None
 
 
+def is_recorded(tag: str, value: str) -> bool:
+    """Whether the store has a FINISHED run with that tag; `PipelineError` if it cannot be read."""
+    return _latest_run(f"tags.`{tag}` = '{value}' and attributes.status = 'FINISHED'") is not None
+
+
 def _latest_run(query: str) -> "Run | None":
     import mlflow
 

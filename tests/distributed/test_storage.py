@@ -32,7 +32,14 @@ def test_a_storage_gets_one_copy_under_its_hash(split, tmp_path):
 def test_another_content_is_refused(split, tmp_path):
     file = share(split, sha256_of(split), str(tmp_path / "shared"))
     fetch(file).write_bytes(b"others")
-    with pytest.raises(PipelineError, match="but the search started with"):
+    with pytest.raises(PipelineError, match="but the command started with"):
+        fetch(file)
+
+
+def test_a_file_that_another_machine_does_not_have_is_explained(split):
+    file = share(split, sha256_of(split), None)
+    split.unlink()
+    with pytest.raises(PipelineError, match=r"does not exist on this machine\. Set tune\.storage"):
         fetch(file)
 
 
