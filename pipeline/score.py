@@ -13,7 +13,8 @@ from pathlib import Path
 
 from pipeline.common.errors import PipelineError, exit_on_error, printable
 from pipeline.distributed import cluster
-from pipeline.distributed.scoring import Model, files_below, scores
+from pipeline.distributed.scoring import Model, scores
+from pipeline.distributed.sources import files_below
 from pipeline.distributed.storage import SharedFile, remove_folder, share
 from pipeline.models.keras_backend import filtered_stderr
 from pipeline.registry.bundle_model import latest_bundle, model_of_bundle
