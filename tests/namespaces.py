@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 from projects import ENVIRONMENT
 
@@ -33,7 +34,9 @@ class Cluster:
         self.folder, self.variables = folder, ENVIRONMENT | {"RAY_USAGE_STATS_ENABLED": "0"} | variables
 
     def start(self):
-        ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--disable-usage-stats"]
+        environment = Path(self.folder) / "environment"  # Ray starts no process of an interpreter in a path with spaces
+        environment.symlink_to(sys.prefix)
+        ray = [environment / "bin/python", "-m", "ray.scripts.scripts", "start", "--disable-usage-stats"]
         head, *workers = self.names
         for name in self.names:
             ip("netns", "add", name)
