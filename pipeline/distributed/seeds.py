@@ -10,10 +10,10 @@ from pipeline.common.params import read_params
 from pipeline.data.splits import read_split, require_validated
 from pipeline.distributed import cluster
 from pipeline.distributed.storage import SharedFile, fetch, remove_folder, share
-from pipeline.distributed.training import checkpoint_at, train
 from pipeline.training.checkpoint import UNFINISHED, checkpoint_path
 from pipeline.training.settings import TrainParams, settings_of
 from pipeline.tuning.settings import TuneParams
+from pipeline.tuning.training import checkpoint_at, train
 
 PROGRAM = Path(__file__).parents[1] / "seeds.py"  # a checkpoint belongs to the code that it imports
 TRAINING_TAG = "seeds.training"

@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 from pipeline.common.errors import PipelineError
 from pipeline.distributed.storage import SharedFile
-from pipeline.distributed.training import checkpoint_at, train
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.tuning.settings import TuneParams, epochs_of, train_params
+from pipeline.tuning.training import checkpoint_at, train
 
 
 class Job(NamedTuple):
