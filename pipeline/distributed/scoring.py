@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,15 +18,13 @@ import pyarrow.parquet
 from pyarrow import fs
 
 from pipeline.data.pictures import image_or_reason
-from pipeline.distributed.sources import ROWS_PER_BATCH, content_of, is_table, rows_in
+from pipeline.distributed.sources import content_of, is_table, rows_in
 from pipeline.distributed.storage import SharedFile, fetch, opened, upload
 from pipeline.onnx.isolated import IsolatedModel
 
-if TYPE_CHECKING:
-    from ray.data import Dataset
-
 Batch = dict[str, np.ndarray]
-FILES_PER_BATCH = 1024  # and rows of a part; a process reads them one by one
+Content = Path | bytes | str | None  # a picture, or, as str, the reason why there is none
+FILES_PER_BATCH = 1024  # a process reads them one by one
 BATCHES_PER_CPU = 4  # at least, if there are few pictures
 CPU_SHARE = 0.1  # of each process: if machines die, the others have room for theirs
 SCHEMA = pa.schema(
@@ -67,19 +65,18 @@ def scores(files: list[str], source: str, target: str, model: Model) -> Iterator
 
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module="ray")  # about few files
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.target_max_block_size = 1  # bytes: numbers arrive with each file that is written, not when a process ends
     done, cpus = names_done(target), max(1, int(ray.cluster_resources()["CPU"]))
     remaining = [file for file in files if file not in done]
     if not remaining:
         return
-    if is_table(files):
-        size, pictures = ROWS_PER_BATCH, rows_of(remaining, done, source, cpus)
-    else:
-        size = min(FILES_PER_BATCH, math.ceil(len(remaining) / (BATCHES_PER_CPU * cpus)))
-        pictures = names_of(remaining, size)
-    scored = pictures.map_batches(
+    size = min(FILES_PER_BATCH, math.ceil(len(remaining) / (BATCHES_PER_CPU * cpus)))
+    work = parquet_files(remaining, done, cpus) if is_table(files) else blocks_of(remaining, size)
+    scored = ray.data.from_arrow(work).map_batches(
         Classifier,
-        batch_size=size,
+        batch_size=None,
         concurrency=cpus,
         num_cpus=CPU_SHARE,
         fn_constructor_args=(model, source, target),
@@ -88,54 +85,50 @@ def scores(files: list[str], source: str, target: str, model: Model) -> Iterator
         yield from zip(part["pictures"].tolist(), part["failures"].tolist(), strict=True)
 
 
-def names_of(files: list[str], size: int) -> "Dataset":
-    """The names of files, whose content `Classifier` reads, in blocks of `size`."""
-    import ray.data
-
-    blocks = (files[start : start + size] for start in range(0, len(files), size))
-    return ray.data.from_arrow([pa.table({"file": pa.array(block, pa.string())}) for block in blocks])
+def blocks_of(files: list[str], size: int) -> list[pa.Table]:
+    """The names of files, `size` in a table: the work of one call of `Classifier`."""
+    return [pa.table({"file": pa.array(files[i : i + size], pa.string())}) for i in range(0, len(files), size)]
 
 
-def rows_of(files: list[str], done: set[str], source: str, cpus: int) -> "Dataset":
-    """The rows of Parquet files that are not done. A file that cannot be read gives a row of its own, with the reason."""
-    import ray.data
-
+def parquet_files(files: list[str], done: set[str], cpus: int) -> list[pa.Table]:
+    """Each file with the numbers of its rows that are done; few files are shared, so that no CPU is idle."""
     numbers: dict[str, list[int]] = {file: [] for file in files}
     for name in done:
         file, _, number = name.rpartition(":")
         if file in numbers:
             numbers[file].append(int(number))
-    blocks = [pa.table({"file": [file], "done": pa.array([numbers[file]], pa.list_(pa.int64()))}) for file in files]
-    return ray.data.from_arrow(blocks).map_batches(
-        lambda batch: rows_in(str(batch["file"][0]), batch["done"][0], source),
-        batch_size=1,
-        concurrency=cpus,
-        num_cpus=CPU_SHARE,
-    )
+    parts = math.ceil(cpus / len(files))
+    schema = pa.schema([("file", pa.string()), ("share", pa.list_(pa.int64())), ("done", pa.list_(pa.int64()))])
+    return [pa.table([[file], [[part, parts]], [numbers[file]]], schema) for file in files for part in range(parts)]
 
 
 class Classifier:
-    """A process of Ray that reads pictures, classifies them, and writes each batch as a Parquet file of its own."""
+    """A process of Ray that reads pictures, classifies them, and writes Parquet files of its own."""
 
     def __init__(self, model: Model, source: str, target: str) -> None:
         self._model, self._source, self._target = model, source, target
         self._isolated = IsolatedModel(fetch(model.file).read_bytes(), len(model.class_names), threads=1)
 
-    def __call__(self, batch: Batch) -> Batch:
-        """Classify and write; the numbers of pictures and of failures."""
-        contents: Iterator[Path | bytes | str | None]
-        if "image" in batch:
-            contents = (reason or image for reason, image in zip(batch["reason"], batch["image"], strict=True))
+    def __call__(self, batch: Batch) -> Iterator[Batch]:
+        """Classify and write; the numbers of pictures and of failures in each Parquet file that is written."""
+        if "done" in batch:
+            ((file, share, done),) = zip(batch["file"], batch["share"], batch["done"], strict=True)
+            for rows in rows_in(str(file), share, done, self._source):
+                contents = (reason or image for _, _, image, reason in zip(*rows.to_pydict().values(), strict=True))
+                yield self._score(rows["file"].to_pylist(), rows["row"].to_pylist(), contents)
         else:
-            contents = (content_of(file, self._source) for file in batch["file"])
+            files = batch["file"].tolist()
+            yield self._score(files, [None] * len(files), (content_of(file, self._source) for file in files))
+
+    def _score(self, files: list[str], rows: list[str | None], contents: Iterator[Content]) -> Batch:
         found = [self._picture(content) for content in contents]
         images = [image for image in found if isinstance(image, np.ndarray)]
-        rows = iter(self._isolated.predict(np.stack(images)) if images else ())
-        probabilities = [next(rows) if isinstance(image, np.ndarray) else None for image in found]
+        each = iter(self._isolated.predict(np.stack(images)) if images else ())
+        probabilities = [next(each) if isinstance(image, np.ndarray) else None for image in found]
         names = self._model.class_names
         columns = {
-            "file": batch["file"].tolist(),
-            "row": batch["row"].tolist() if "row" in batch else [None] * len(found),
+            "file": files,
+            "row": rows,
             "class": [None if row is None else names[row.argmax()] for row in probabilities],
             "probabilities": probabilities,
             "error": [image if isinstance(image, str) else None for image in found],
@@ -143,7 +136,7 @@ class Classifier:
         write_part(pa.table(columns, SCHEMA), self._target)
         return {"pictures": np.array([len(found)]), "failures": np.array([len(found) - len(images)])}
 
-    def _picture(self, content: Path | bytes | str | None) -> np.ndarray | str:
+    def _picture(self, content: Content) -> np.ndarray | str:
         """The picture, or the reason why there is none."""
         return content if isinstance(content, str) else image_or_reason(content or b"", self._model.side)
 

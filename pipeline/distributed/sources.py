@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -92,20 +93,37 @@ def content_of(file: str, source: str) -> Path | bytes | str:
         return printable(str(error), 300)
 
 
-def rows_in(file: str, done: Sequence[int], source: str) -> Iterator[pa.Table]:
-    """The rows of a Parquet file, without those with these numbers, in the schema `ROWS`."""
-    first = 0
+def rows_in(file: str, share: Sequence[int], done: Sequence[int], source: str) -> Iterator[pa.Table]:
+    """Rows of a Parquet file, without those with the numbers `done`, in the schema `ROWS`.
+
+    Args:
+        share: (i, n): the i-th of n parts of the rows, from 0.
+    """
     try:
         with opened(source)[0].open_input_file(file) as stream:
             # Otherwise Arrow keeps all columns of a row group in memory.
             table = pyarrow.parquet.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 20)
-            for batch in table.iter_batches(ROWS_PER_BATCH, columns=["file", "image"]):
+            for first, batch in _batches(table, *share):
                 image, numbers = batch["image"], range(first, first + len(batch))
                 if pa.types.is_struct(image.type):  # of Hugging Face
                     image = image.field("bytes")
                 names = batch["file"].cast(pa.string()), [f"{file}:{number}" for number in numbers]
                 rows = pa.table([*names, image.cast(pa.binary()), pa.nulls(len(batch), pa.string())], ROWS)
-                yield rows.filter(pa.array(~np.isin(numbers, done)))
-                first += len(batch)
+                if rows := rows.filter(pa.array(~np.isin(numbers, done))):
+                    yield rows
     except (OSError, KeyError, pa.ArrowException) as error:
         yield pa.table([[file], [None], [None], [f"the file cannot be read: {printable(str(error), 300)}"]], ROWS)
+
+
+def _batches(table: pyarrow.parquet.ParquetFile, part: int, parts: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The rows of a part, with the number of the first one; only row groups with rows of it are read."""
+    rows, groups = table.metadata.num_rows, range(table.num_row_groups)
+    start, stop = rows * part // parts, rows * (part + 1) // parts
+    ends = list(accumulate((table.metadata.row_group(group).num_rows for group in groups), initial=0))
+    chosen = [group for group in groups if ends[group] < stop and start < ends[group + 1]]
+    first = ends[chosen[0]] if chosen else 0
+    for batch in table.iter_batches(ROWS_PER_BATCH, row_groups=chosen, columns=["file", "image"]):
+        low, high = (min(max(0, bound - first), len(batch)) for bound in (start, stop))
+        if low < high:
+            yield first + low, batch.slice(low, high - low)
+        first += len(batch)
