@@ -80,8 +80,8 @@ def _of_training(cell: Callable[[list[Json]], str]) -> Callable[[list[Json]], st
 
 
 def short_table(rows: Groups) -> str:
-    """The main figures, one line per network; without ResNet20v1, of which only the first epochs are measured."""
-    target, rows = target_accuracy(rows), {name: each for name, each in rows.items() if name != RESNET20}
+    """The main figures, one line for the textbook script and one for each of the project's networks."""
+    target, rows = target_accuracy(rows), {name: rows[name] for name in (TEXTBOOK, *NETWORKS) if name in rows}
     columns: dict[str, Callable[[list[Json]], str]] = {
         "training, seconds": lambda each: f"{_median(each, 'seconds'):,.0f}",
         f"seconds to {target:.1%} test accuracy": lambda each: _seconds_to(target, each),
@@ -147,9 +147,9 @@ def draw(rows: Groups, conditions: dict[str, str], path: Path) -> None:
             seconds, accuracies = ([point[key] for point in row["curve"]] for key in ("seconds", "accuracy"))
             label = name if row is each[0] else None
             axes.plot(seconds, accuracies, style, color=colour, label=label, linewidth=1.2, markersize=4)
-        axes.annotate(
-            f" {_mean_accuracy(each):.1%}", (seconds[-1], accuracies[-1]), color=colour, va="center", fontsize=9
-        )
+        end, place = (seconds[-1], accuracies[-1]), (4, 0 if name in COLOURS else -10)
+        text = f"{_mean_accuracy(each):.1%}"
+        axes.annotate(text, end, place, textcoords="offset points", color=colour, va="center", fontsize=9)
     axes.set(xscale="log", xlabel="seconds of training", ylabel="accuracy on the test split", ylim=(0.3, 1))
     axes.set_title(f"{conditions['data']}; {conditions['machine']}; points follow epochs", fontsize=10)
     axes.xaxis.set_major_formatter(ScalarFormatter())

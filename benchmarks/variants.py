@@ -1,6 +1,7 @@
 """The networks that the benchmark trains: those of the project, and `fast` with one change at a time.
 
-`VARIANTS` maps a name to a Network; those with "in float32" train as on a processor without bfloat16. docs/training.md shows the effect of each change.
+`VARIANTS` maps a name to a Network; those with "in float32" train as on a processor without bfloat16.
+docs/training.md shows the effect of each change.
 """
 
 from collections.abc import Callable

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from functools import cache
@@ -13,6 +14,8 @@ from pathlib import Path
 from projects import ENVIRONMENT
 
 HEAD = "10.99.0.1"
+ADDRESS = f"{HEAD}:6379"
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789" * 4}
 
 
 @cache
@@ -29,12 +32,12 @@ def why_not():
 class Cluster:
     """Ray on a head without CPUs and on workers with one CPU each; no address is reachable from outside."""
 
-    def __init__(self, workers, folder, variables):
+    def __init__(self, workers, folder):
         self.names = [f"ray-{os.getpid()}-{number}" for number in range(workers + 1)]
-        self.folder, self.variables = folder, ENVIRONMENT | {"RAY_USAGE_STATS_ENABLED": "0"} | variables
+        self.folder = folder
 
     def start(self):
-        environment = Path(self.folder) / "environment"  # Ray starts no process of an interpreter in a path with spaces
+        environment = self.folder / "environment"  # Ray starts no process of an interpreter in a path with spaces
         environment.symlink_to(sys.prefix)
         ray = [environment / "bin/python", "-m", "ray.scripts.scripts", "start", "--disable-usage-stats"]
         head, *workers = self.names
@@ -70,15 +73,34 @@ class Cluster:
     def run(self, name, *command):
         """Run a command on a machine to its end."""
         finished = subprocess.run(
-            ["ip", "netns", "exec", name, *command], env=self.variables, capture_output=True, text=True, timeout=120
+            ["ip", "netns", "exec", name, *command],
+            env=ENVIRONMENT | TOKEN | {"RAY_USAGE_STATS_ENABLED": "0"},
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         assert finished.returncode == 0, finished.stdout + finished.stderr
 
-    def popen(self, name, *command, **settings):
-        return subprocess.Popen(["ip", "netns", "exec", name, *command], **settings)
+    def driver(self, *command, cwd):
+        """Start a command on the head, in a process group of its own; it finds the cluster at `ADDRESS`."""
+        return subprocess.Popen(
+            ["ip", "netns", "exec", self.names[0], *command],
+            cwd=cwd,
+            env=ENVIRONMENT | TOKEN | {"RAY_ADDRESS": ADDRESS},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def epochs_printed(self):
+        """The lines of epochs that the processes of all machines have printed."""
+        logs = [log.read_text() for log in self.folder.glob("session_2*/logs/worker-*.out")]
+        return [line for log in logs for line in log.splitlines() if line.startswith("epoch ")]
 
     def kill(self, name):
         """Kill all processes of a machine at once, as when its power fails."""
+        assert pids(name)
         for pid in pids(name):
             os.kill(pid, signal.SIGKILL)
 
@@ -102,18 +124,22 @@ def ip(*arguments):
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
 
+def wait_until(condition, driver):
+    """Wait until the condition holds, which must be before the driver ends."""
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert driver.poll() is None, driver.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @contextmanager
-def cluster(workers, folder, **variables):
+def cluster(workers):
     """A running cluster, removed with its namespaces after the block."""
-    machines = Cluster(workers, folder, variables)
-    try:
-        machines.start()
-        yield machines
-    finally:
-        machines.remove()
-
-
-def epochs_printed(folder):
-    """The lines of epochs that the processes of all machines have printed."""
-    logs = [log.read_text() for log in folder.glob("session_2*/logs/worker-*.out")]
-    return [line for log in logs for line in log.splitlines() if line.startswith("epoch ")]
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        machines = Cluster(workers, Path(folder))
+        try:
+            machines.start()
+            yield machines
+        finally:
+            machines.remove()

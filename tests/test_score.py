@@ -2,10 +2,7 @@
 
 import os
 import shutil
-import subprocess
 import sys
-import tempfile
-import time
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +10,9 @@ import pyarrow.dataset
 import pyarrow.parquet
 import pytest
 import team
-from namespaces import HEAD, cluster, pids, why_not
+from namespaces import cluster, wait_until, why_not
 from PIL import Image
-from projects import ENVIRONMENT, ROOT, run
+from projects import ROOT, run
 
 from pipeline.data.pictures import image_or_reason
 from pipeline.registry.bundle_model import model_of_bundle
@@ -182,28 +179,14 @@ def test_on_machines_of_which_one_dies_each_picture_has_one_row(bundle, pictures
         table = pa.table({"file": names, "image": [file.read_bytes() for file in files] * 3})
         for part in range(12):
             pyarrow.parquet.write_table(table, source / f"{part:02}.parquet")
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789" * 4}
     out = tmp_path / "scores"
-    temporary = tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True)
-    with temporary as folder, cluster(2, folder, **token) as machines:
-        head, first, _ = machines.names
+    with cluster(2) as machines:
         command = [sys.executable, "-m", "pipeline.score", "dist", str(bundle), str(source), str(out)]
-        driver = machines.popen(
-            head,
-            *command,
-            cwd=ROOT,
-            env=ENVIRONMENT | token | {"RAY_ADDRESS": f"{HEAD}:6379"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        deadline = time.monotonic() + 300
-        while len(list(out.glob("part-*"))) < 3 and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert pids(first)
-        machines.kill(first)
+        driver = machines.driver(*command, cwd=ROOT)
+        wait_until(lambda: len(list(out.glob("part-*"))) >= 3, driver)
+        machines.kill(machines.names[1])
         before = len(list(out.glob("part-*")))
         _, errors = driver.communicate(timeout=300)
     assert (driver.returncode, errors) == (0, "")
-    assert 3 <= before < len(list(out.glob("part-*")))
+    assert before < len(list(out.glob("part-*")))
     assert len(rows(out)) == (12_000 if form == "files" else 12 * len(names))

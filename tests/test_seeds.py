@@ -4,13 +4,10 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
-import time
-from pathlib import Path
 
 import mlflow
 import pytest
-from namespaces import HEAD, cluster, epochs_printed, pids, why_not
+from namespaces import ADDRESS, cluster, wait_until, why_not
 from projects import ENVIRONMENT, ROOT, as_clone, run, set_params
 
 from pipeline.distributed.seeds import PROGRAM
@@ -67,19 +64,9 @@ def test_a_checkpoint_belongs_to_the_code_of_the_training():
     assert {"pipeline/training/fit.py", "pipeline/models/networks.py", "pipeline/models/muon.py"} < files
 
 
-def wait_for_epochs(number, folder, driver):
-    """Wait until all machines together have trained so many epochs."""
-    deadline = time.monotonic() + 180
-    while len(epochs_printed(folder)) < number and time.monotonic() < deadline:
-        assert driver.poll() is None, driver.stderr.read()
-        time.sleep(0.05)
-
-
-def make_seeds(machines, name, project, token):
-    """`make seeds` on a machine of the cluster."""
-    command = ["make", "--old-file=.venv/installed", "seeds", "N=2", f"ADDRESS={HEAD}:6379"]
-    settings = {"cwd": project, "env": ENVIRONMENT | token, "text": True, "start_new_session": True}
-    return machines.popen(name, *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
+def make_seeds(machines, project):
+    """`make seeds` on the cluster."""
+    return machines.driver("make", "--old-file=.venv/installed", "seeds", "N=2", f"ADDRESS={ADDRESS}", cwd=project)
 
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not())
@@ -99,28 +86,24 @@ def test_on_a_cluster_whose_driver_and_then_a_machine_is_killed_the_table_is_tha
     expected = [table.read_bytes() for table in tables]
     shutil.rmtree(project / "reports")
 
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789" * 4}
-    temporary = tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True)
-    with temporary as folder, cluster(2, folder, **token) as machines:
-        head, first, _ = machines.names
-        wait_for_epochs(3, Path(folder), killed := make_seeds(machines, head, project, token))
+    with cluster(2) as machines:
+        wait_until(lambda: len(machines.epochs_printed()) >= 3, killed := make_seeds(machines, project))
         os.killpg(killed.pid, signal.SIGKILL)
         killed.communicate()
-        before = len(epochs_printed(Path(folder)))
+        before = len(machines.epochs_printed())
         assert not tables[0].exists()
-        wait_for_epochs(before + 3, Path(folder), driver := make_seeds(machines, head, project, token))
-        assert pids(first)
-        machines.kill(first)
-        assert len(epochs_printed(Path(folder))) < 2 * EPOCHS
-        output, errors = driver.communicate(timeout=240)
-        trained = epochs_printed(Path(folder))
+        wait_until(lambda: len(machines.epochs_printed()) >= before + 3, driver := make_seeds(machines, project))
+        machines.kill(machines.names[1])
+        assert len(machines.epochs_printed()) < 2 * EPOCHS
+        output, errors = driver.communicate(timeout=300)
+        trained = machines.epochs_printed()
         assert [path.name for path in (tmp_path / "shared").iterdir()] == ["splits"]
         set_params(project, train={"learning_rate": 1e30})
-        _, message = make_seeds(machines, head, project, token).communicate(timeout=240)
+        _, message = make_seeds(machines, project).communicate(timeout=300)
     assert re.match(r"seeds: the training with seed \d failed: the loss became (nan|inf) in epoch 1 ", message)
     assert "Traceback" not in message
     assert (driver.returncode, errors) == (0, "")
-    assert f"seeds: 2 trainings on the cluster at {HEAD}:6379" in output
+    assert f"seeds: 2 trainings on the cluster at {ADDRESS}" in output
     assert [table.read_bytes() for table in tables] == expected
     assert len(trained) - 2 * EPOCHS in range(4)  # an epoch is printed before its checkpoint is written
 

@@ -5,6 +5,7 @@ from urllib.parse import unquote
 
 from pipeline.common.errors import printable
 
+PARTS = re.compile(r"([\w+.-]+://)?(.*@)?([^?#]*)(.*)", re.DOTALL)  # of a URL; it matches every text
 VARIABLE = re.compile(r"\{([A-Za-z_]\w*)\}", re.ASCII)  # `${NAME}` would break `dvc exp run -S`, which expands it
 SECRET_NAME = re.compile("sig|token|secret|pass|pwd|auth|cred|key|session|login|user|jwt|hmac|code", re.IGNORECASE)
 SECRET_LENGTH = 20  # characters; from this length on, a value in a query is taken for a secret
@@ -12,7 +13,7 @@ SECRET_LENGTH = 20  # characters; from this length on, a value in a query is tak
 
 def hide_secrets(text: str) -> str:
     """A URL, or text that was meant as one, with `***` for what may be a login or a signature."""
-    scheme, login, place, query = re.fullmatch(r"([\w+.-]+://)?(.*@)?([^?#]*)(.*)", text, re.DOTALL).groups("")  # type: ignore[union-attr]  # it matches every text
+    scheme, login, place, query = PARTS.fullmatch(text).groups("")  # type: ignore[union-attr]
     if re.search("[?#]", login):  # an `@` in the query
         return f"{scheme}***"
     return f"{scheme}{'***@' * bool(login)}{place}{query[:1]}{'***' * bool(query[1:])}"

@@ -55,7 +55,8 @@ def imported_files(program: Path) -> list[Path]:
 def resumable(path: Path) -> Iterator[tuple[Checkpoint | None, str | None]]:
     """The result of `read_checkpoint`, locked for this process; the file is removed when the block succeeds.
 
-    If DVC runs with --force, an existing file is removed first. Another training with the same settings waits, because both would write this file.
+    If DVC runs with --force, an existing file is removed first. Another training with the same settings waits, because
+    both would write this file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{path}.lock")

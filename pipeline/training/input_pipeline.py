@@ -1,8 +1,8 @@
 """Batches for Keras: seeded order and augmentation for training, neither for validation.
 
-Random values depend only on the seed and the step, so training can resume after any epoch. Images
-stay uint8 in memory; those of a memory-mapped split stay in its file until their batch. The autotuner of tf.data is off, because each epoch would end with a wait of
-seconds for its thread.
+Random values depend only on the seed and the step, so training can resume after any epoch. Images stay uint8 in
+memory; those of a memory-mapped split stay in its file until their batch. The autotuner of tf.data is off, because
+each epoch would end with a wait of seconds for its thread.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,7 @@ from pipeline.data.large_arrays import batch_of
 from pipeline.data.splits import Split
 from pipeline.models.networks import Augmentation
 
-EVALUATION_BATCH = (
-    120  # images of side 32; larger batches need more memory and are not faster on a CPU; for 2 to 6 devices
-)
+EVALUATION_BATCH = 120  # images of side 32, for 2 to 6 devices; larger batches are not faster on a CPU
 
 
 def steps_per_epoch(images: int, size: int) -> int:

@@ -229,7 +229,9 @@ def test_the_text_names_resnet20_only_beside_its_row():
 
 
 def test_the_short_table_shows_the_networks():
-    lines = short_table(by_network(rows_with_peers())).splitlines()
+    measured = rows_with_peers()
+    measured["fast in float32, seed 0"] = measured["fast, seed 0"]
+    lines = short_table(by_network(measured)).splitlines()
     assert lines == [
         "| network | training, seconds | seconds to 53.0% test accuracy | test accuracy |",
         "|---|---|---|---|",

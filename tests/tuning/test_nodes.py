@@ -1,15 +1,11 @@
 """A search on a cluster of three machines, of which one dies."""
 
-import subprocess
 import sys
-import tempfile
-import time
-from pathlib import Path
 
 import mlflow
 import pytest
-from namespaces import HEAD, cluster, epochs_printed, pids, why_not
-from projects import ENVIRONMENT, set_params, words
+from namespaces import cluster, wait_until, why_not
+from projects import set_params, words
 
 from pipeline.common.files import read_csv
 
@@ -24,26 +20,12 @@ def test_trials_of_a_machine_that_dies_continue_on_another_from_their_last_epoch
     inputs = {f"{name}_split": splits[name] for name in ("train", "validation")} | {"verdict": splits["verdict"]}
     command = [sys.executable, "-m", "pipeline.tune", *words(inputs)]
     command += words({name: tmp_path / "out" / file for name, file in OUTPUTS.items()})
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789" * 4}
-    temporary = tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True)
-    with temporary as folder, cluster(2, folder, **token) as machines:
-        head, first, _ = machines.names
-        driver = machines.popen(
-            head,
-            *command,
-            cwd=project,
-            env=ENVIRONMENT | token | {"RAY_ADDRESS": f"{HEAD}:6379"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        deadline = time.monotonic() + 180
-        while len(epochs_printed(Path(folder))) < EPOCHS // 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert pids(first)
-        machines.kill(first)
-        output, errors = driver.communicate(timeout=240)
-        trained = epochs_printed(Path(folder))
+    with cluster(2) as machines:
+        driver = machines.driver(*command, cwd=project)
+        wait_until(lambda: len(machines.epochs_printed()) >= EPOCHS // 2, driver)
+        machines.kill(machines.names[1])
+        output, errors = driver.communicate(timeout=300)
+        trained = machines.epochs_printed()
     assert driver.returncode == 0, errors
     assert errors == ""
     assert "tune: the process of a trial died; it continues after epoch " in output
