@@ -48,6 +48,7 @@ def main(
             start = time.perf_counter()
             for variable, value in zip(trained.variables, checkpoint.state, strict=False):  # without the optimizer
                 variable.assign(value)
+            evaluated.set_weights(trained.get_weights())
             curve.append(
                 {"seconds": checkpoint.seconds - pauses, "accuracy": fit.accuracy_and_loss(evaluated, test)[0]}
             )

@@ -14,6 +14,7 @@ from stores import empty_store
 from pipeline.common.errors import PipelineError
 from pipeline.common.files import read_csv
 from pipeline.data.splits import read_split
+from pipeline.models.networks import NETWORKS
 from pipeline.models.saving import read_training_record
 from pipeline.train import train
 from pipeline.training.settings import TrainParams
@@ -52,6 +53,22 @@ def evaluate_paths(splits, folder):
 
 def run_train(splits, folder, params=PARAMS):
     train(params, **paths(splits, folder))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_network_goes_through_the_stages(splits, tmp_path, project, name):
+    set_params(project, train={"model": name, "epochs": 1, "batch_size": 50})
+    inputs = {"model": tmp_path / "model.keras", "test_split": splits["test"], "verdict": splits["verdict"]}
+    exported = {"onnx_model": tmp_path / "model.onnx", "metrics": tmp_path / "export.json"}
+    for stage, arguments in {
+        "train": paths(splits, tmp_path),
+        "evaluate": evaluate_paths(splits, tmp_path),
+        "export": inputs | exported,
+    }.items():
+        done = run(project, f"pipeline.{stage}", *words(arguments))
+        assert (done.returncode, done.stderr) == (0, "")
+    assert "on 100 test images" in done.stdout
+    assert done.stdout.endswith("0 with another class\n")
 
 
 def test_two_trainings_give_the_same_bytes_and_another_seed_does_not(store, splits, tmp_path):

@@ -25,6 +25,7 @@ def start_keras() -> ModuleType:
         import tensorflow
 
         tensorflow.config.list_physical_devices()
+        tensorflow.get_logger().setLevel("ERROR")  # a warning says that few images make many graphs
     return keras
 
 

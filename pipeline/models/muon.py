@@ -39,9 +39,20 @@ class Muon(keras.optimizers.Adam):
         self._momentum, self._adam_share, self._fixed_norm = momentum, adam_share, fixed_norm
         self.exclude_from_weight_decay(var_names=["beta", "gamma", "bias"])
 
+    def build(self, variables: list[keras.Variable]) -> None:
+        """Create a momentum for each weight, and Adam's second moment only for weights that it updates: half the memory."""
+        if self.built:
+            return
+        super(keras.optimizers.Adam, self).build(variables)
+        self._momentums = self.add_optimizer_variables(variables, "momentum")
+        self._velocities = [None] * len(variables)
+        for index, variable in enumerate(variables):
+            if not is_kernel(variable):
+                (self._velocities[index],) = self.add_optimizer_variables([variable], "velocity")
+
     def update_step(self, gradient: "keras.KerasTensor", variable: keras.Variable, learning_rate: float) -> None:
         """Update one weight."""
-        if len(variable.shape) != 4:
+        if not is_kernel(variable):
             super().update_step(gradient, variable, self._adam_share * learning_rate)
             return
         past = self._momentums[self._get_variable_index(variable)]
@@ -54,6 +65,11 @@ class Muon(keras.optimizers.Adam):
         else:
             size = learning_rate * UPDATE_SIZE * max(rows, columns) ** 0.5
         self.assign_sub(variable, size * ops.reshape(update, variable.shape))
+
+
+def is_kernel(variable: keras.Variable) -> bool:
+    """Whether a weight is the kernel of a convolution, which has four axes."""
+    return len(variable.shape) == 4
 
 
 def orthogonal(matrix: "keras.KerasTensor") -> "keras.KerasTensor":

@@ -43,14 +43,15 @@ class Network(NamedTuple):
     mirrored: bool = False  # the finished network takes the mean of its logits for image and mirror image
 
     def finish(self, model: "keras.Model") -> "keras.Model":
-        """The network that is evaluated and exported, of a trained one: it has the same weights."""
+        """The network that is evaluated and exported, of a trained one, with its weights."""
         return averaged_over_mirror_images(model) if self.mirrored else model
 
 
 def averaged_over_mirror_images(model: "keras.Model") -> "keras.Model":
-    """A network with the mean of the logits of an image and of its mirror image; it ends with the same Dense layer.
+    """A network with the mean of the logits of an image and of its mirror image; it ends with a copy of the Dense layer.
 
-    The last layer is linear up to its softmax, so the mean of its inputs gives the mean of its logits.
+    The last layer is linear up to its softmax, so the mean of its inputs gives the mean of its logits. All other
+    weights are those of `model`, also when they change.
     """
     import keras
     from keras import layers, ops
@@ -59,7 +60,10 @@ def averaged_over_mirror_images(model: "keras.Model") -> "keras.Model":
     body = keras.Model(model.inputs, last.input, name="features")
     both = body(ops.concatenate([image, image[:, :, ::-1]]))  # (2 n, features)
     mean = ops.mean(ops.reshape(both, (2, -1, last.input.shape[-1])), axis=0)
-    return keras.Model(image, last(mean), name=model.name)
+    own = type(last).from_config(last.get_config())  # in both networks, its input would be that of the trained one
+    finished = keras.Model(image, own(mean), name=model.name)
+    own.set_weights(last.get_weights())
+    return finished
 
 
 def basic(classes: int, side: int) -> "keras.Model":

@@ -23,7 +23,9 @@ from pipeline.training.input_pipeline import EVALUATION_BATCH, steps_per_epoch, 
 from pipeline.training.settings import Schedule, TrainParams, augmentation_of, schedule_of
 
 FIGURES = ("loss", "accuracy", "validation_loss", "validation_accuracy")  # of an epoch
-IMAGES_PER_CALL = 1280  # upper limit for one graph call, which runs several steps if batches are small
+IMAGES_PER_CALL = (
+    400  # upper limit for one graph call, which runs several steps if batches are small; more need more memory
+)
 SMALLER_BATCHES = "Lower train.batch_size in params.yaml, then run `dvc repro`."
 
 
@@ -99,12 +101,13 @@ class TrainingMonitor(keras.callbacks.Callback):
         figures = {name.replace("val_", "validation_"): value for name, value in logs.items()}
         row = {"epoch": epoch + 1} | {name: figures[name] for name in FIGURES}
         self.rows.append(row)
+        state = get_state(self.model)
         if best_row(self.rows) is row:
-            self.best = self.model.get_weights()
+            values = dict(zip(map(id, _variables(self.model)), state, strict=True))
+            self.best = [values[id(weight)] for weight in self.model.weights]  # not copied again
         if not sys.stdout.isatty():  # Keras draws a progress bar on a terminal
             shown = "  ".join(f"{name} {row[name]:.4f}" for name in FIGURES)
             print(f"epoch {row['epoch']}/{self.params['epochs']}  {shown}", flush=True)
-        state = get_state(self.model)
         set_state(self.model, state)  # until here each device has its own statistics of batch normalization
         self._end_epoch(Checkpoint(self.rows, self.seconds(), state, self.best))
 

@@ -60,10 +60,7 @@ def validation_batches(split: Split) -> tf.data.Dataset:
 
 
 def reader(images: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A function of positions, int64 (n,), that gives these images; those of a np.memmap are read from its file."""
-    if not isinstance(images, np.memmap):
-        constant = tf.constant(images)
-        return lambda positions: tf.gather(constant, positions)
+    """A function of positions, int64 (n,), that gives these images without a copy of all, or from a np.memmap's file."""
 
     def read(positions: tf.Tensor) -> tf.Tensor:
         found = tf.numpy_function(lambda rows: images[rows], [positions], tf.uint8, stateful=False)

@@ -13,7 +13,7 @@ from pipeline.models.inference import predict
 if TYPE_CHECKING:
     import keras
 
-BATCH_SIZE = 250  # images of side 32
+BATCH_SIZE = 120  # images of side 32
 BOUNDS = 0.25, 4.0  # of a temperature: if every validation image is classified correctly, the best would be 0
 
 

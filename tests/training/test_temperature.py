@@ -67,7 +67,7 @@ def test_a_calibrated_network_predicts_the_same_classes_with_other_probabilities
     monkeypatch.chdir(ROOT)
     keras = start_keras()
     keras.utils.set_random_seed(0)
-    model = NETWORKS[name].build(10, 32)
+    model = NETWORKS[name].finish(NETWORKS[name].build(10, 32))
     last = model.layers[-1]
     last.set_weights([weights * 6 / predict_logits(model, validation.images).std() for weights in last.get_weights()])
     before, raw = model.predict(validation.images, verbose=0), predict_logits(model, validation.images)
