@@ -23,9 +23,7 @@ from pipeline.training.input_pipeline import EVALUATION_BATCH, steps_per_epoch, 
 from pipeline.training.settings import Schedule, TrainParams, augmentation_of, schedule_of
 
 FIGURES = ("loss", "accuracy", "validation_loss", "validation_accuracy")  # of an epoch
-IMAGES_PER_CALL = (
-    400  # upper limit for one graph call, which runs several steps if batches are small; more need more memory
-)
+IMAGES_PER_CALL = 400  # upper limit for one graph call, which runs several steps if batches are small
 SMALLER_BATCHES = "Lower train.batch_size in params.yaml, then run `dvc repro`."
 
 

@@ -141,7 +141,7 @@ def test_a_batch_that_is_too_large_for_the_memory_is_reported(toy, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("steps", "size", "number"), [(703, 64, 19), (90, 500, 2), (97, 64, 1), (4, 2000, 1), (8, 64, 8)]
+    ("steps", "size", "number"), [(705, 64, 5), (351, 128, 3), (90, 180, 2), (97, 64, 1), (4, 500, 1), (6, 64, 6)]
 )
 def test_the_steps_of_a_call_divide_the_steps_of_an_epoch(steps, size, number):
     assert fit.steps_per_call(steps, size) == number
