@@ -107,7 +107,8 @@ def results_text(results: Json, rows: dict[str, Json]) -> str:
         f"Measured one after another on {conditions['machine']}. If there are several seeds, accuracy is the mean, with "
         "the lowest and the highest, and times are medians. The textbook script is `benchmarks/brief.py`. It trains on "
         f"50,000 images. {resnet20_text(groups)}Our networks train on 45,000 and choose the best epoch on the 5,000 "
-        'others. Rows "in float32" train as on a processor without bfloat16. The last column counts the operations of convolutions and dense layers by formula, relative to a '
+        'others. Rows "in float32" train as on a processor without bfloat16. The last column counts the operations of '
+        "convolutions and dense layers by formula, relative to a "
         f"product of 2048 x 2048 matrices in TensorFlow in the same precision, which reaches {peaks} here. Making the "
         f"batches without training takes {input_share:.1%} of the time of `fast`.",
         "![Test accuracy after each epoch over the seconds of training](pictures/training.png)",

@@ -134,7 +134,6 @@ CHANGES = {
 OVERRIDES: dict[str, dict[str, object]] = {  # `fast` itself, with other values of "module.name" in pipeline.training
     "float32 only": {"devices.precision": lambda: "float32"},
     "Keras' own batch normalization": {"fit.with_fused_normalization": lambda model: model},
-    "one step per graph call": {"fit.IMAGES_PER_CALL": 0},
 }
 CHANGES |= dict.fromkeys(OVERRIDES, FAST)
 IN_FLOAT32 = {f"{name} in float32": network for name, network in NETWORKS.items()}

@@ -72,8 +72,7 @@ def scores(files: list[str], source: str, target: str, model: Model) -> Iterator
     remaining = [file for file in files if file not in done]
     if not remaining:
         return
-    size = min(FILES_PER_BATCH, math.ceil(len(remaining) / (BATCHES_PER_CPU * cpus)))
-    work = parquet_files(remaining, done, cpus) if is_table(files) else blocks_of(remaining, size)
+    work = parquet_files(remaining, done, cpus) if is_table(files) else blocks_of(remaining, cpus)
     scored = ray.data.from_arrow(work).map_batches(
         Classifier,
         batch_size=None,
@@ -85,8 +84,9 @@ def scores(files: list[str], source: str, target: str, model: Model) -> Iterator
         yield from zip(part["pictures"].tolist(), part["failures"].tolist(), strict=True)
 
 
-def blocks_of(files: list[str], size: int) -> list[pa.Table]:
-    """The names of files, `size` in a table: the work of one call of `Classifier`."""
+def blocks_of(files: list[str], cpus: int) -> list[pa.Table]:
+    """The names of files in tables, each the work of one call of `Classifier`."""
+    size = min(FILES_PER_BATCH, math.ceil(len(files) / (BATCHES_PER_CPU * cpus)))
     return [pa.table({"file": pa.array(files[i : i + size], pa.string())}) for i in range(0, len(files), size)]
 
 

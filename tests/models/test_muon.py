@@ -35,6 +35,14 @@ def test_updates_of_kernels_do_not_depend_on_the_gradients_size_and_others_are_a
     assert np.sqrt((moved[1e3] ** 2).mean()) == pytest.approx(0.1 * 0.2, rel=0.3)
 
 
+def test_only_weights_of_adam_have_a_second_moment():
+    kernel, bias = keras.Variable(np.ones((3, 3, 4, 8))), keras.Variable(np.ones(8))
+    optimizer = Muon(0.1)
+    optimizer.build([kernel, bias])
+    shapes = sorted(tuple(variable.shape) for variable in optimizer.variables if len(variable.shape))
+    assert shapes == [(3, 3, 4, 8), (8,), (8,)]
+
+
 def test_kernels_follow_nesterov_momentum():
     gradients = np.random.default_rng(0).normal(size=(2, 1, 1, 6, 4)).astype(np.float32)
     kernel = keras.Variable(np.zeros((1, 1, 6, 4), np.float32))
