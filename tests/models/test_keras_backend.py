@@ -7,7 +7,7 @@ import time
 import pytest
 from projects import ROOT
 
-from pipeline.models.keras_backend import filtered_stderr
+from pipeline.models.keras_backend import filtered_stderr, hidden_modules
 
 NODE_DEF = (
     b"E0000 00:00:1795611861.123616   19376 node_def_util.cc:682] NodeDef mentions attribute "
@@ -22,6 +22,33 @@ def test_start_up_prints_nothing_and_later_errors_show():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "end\n")
+
+
+def test_start_up_leaves_out_what_keras_needs_only_for_other_projects():
+    code = (
+        "import sys; from pipeline.models.keras_backend import UNUSED, start_keras; start_keras()\n"
+        "print(sorted(set(UNUSED) & set(sys.modules)))\n"
+        "import matplotlib, pandas, sklearn"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def failing_import():
+    with hidden_modules(["colorsys", "json"]):
+        import json  # imported before, so it stays
+
+        assert json.loads("1") == 1
+        import colorsys  # noqa: F401
+
+
+def test_a_hidden_module_can_be_imported_after_the_block_also_if_it_fails():
+    sys.modules.pop("colorsys", None)
+    with pytest.raises(ImportError, match="colorsys"):
+        failing_import()
+    import colorsys
+
+    assert colorsys.rgb_to_hsv(0, 0, 0) == (0, 0, 0)
 
 
 def test_log_lines_of_tensorflow_are_dropped(capfd):
