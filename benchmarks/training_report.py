@@ -147,7 +147,7 @@ def draw(rows: Groups, conditions: dict[str, str], path: Path) -> None:
             seconds, accuracies = ([point[key] for point in row["curve"]] for key in ("seconds", "accuracy"))
             label = name if row is each[0] else None
             axes.plot(seconds, accuracies, style, color=colour, label=label, linewidth=1.2, markersize=4)
-        end, place = (seconds[-1], accuracies[-1]), (4, 0 if name in COLOURS else -10)
+        end, place = (seconds[-1], accuracies[-1]), (4, 6 if name in COLOURS else -10)
         text = f"{_mean_accuracy(each):.1%}"
         axes.annotate(text, end, place, textcoords="offset points", color=colour, va="center", fontsize=9)
     axes.set(xscale="log", xlabel="seconds of training", ylabel="accuracy on the test split", ylim=(0.3, 1))
