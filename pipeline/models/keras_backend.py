@@ -15,7 +15,7 @@ HIDDEN = (
     r"^(WARNING: All log messages before absl|[IW][0-9]{4} |E[0-9]{4} .*(cuInit.*\(303\)|NodeDef mentions attribute))"
 )
 
-# Keras imports them if they are installed, for inputs and plots that this project does not have: 1.6 s and 150 MB.
+# Keras imports them if they are installed, for inputs and plots that this project does not use: 1.6 s and 150 MB.
 UNUSED = ("matplotlib", "pandas", "sklearn")
 
 
