@@ -1,12 +1,15 @@
 """Clean up after a DVC that was killed in a folder: python -m pipeline.recover [FOLDER]
 
-DVC removes the locks of a dead process only while no other process has its number, and it cannot read a dvc.lock that
-it has written in part.
+DVC removes the locks of a dead process only while no other process has its number, it cannot read a dvc.lock that it
+has written in part, and it never removes the temporary files of its copies.
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import psutil
@@ -17,10 +20,12 @@ from pipeline.common.files import Json
 
 COMMANDS = ("dvc", "pipeline.repro")  # `dvc ...`, `python -m dvc ...`, and `make evidence` and `make tune`
 LOCK_FILES = ("dvc.lock", "evidence/dvc.lock", "tune/dvc.lock")
+TEMPORARY = re.compile(r".*\.[\w-]{22}\.tmp", re.ASCII)  # 16 random bytes in base64: dvc_objects.fs.utils.tmp_fname
 
 
 def recover(folder: Path) -> None:
-    """Keep only the locks of living DVC processes in .dvc/tmp/rwlock, and move incomplete lock files aside.
+    """Keep only the locks of living DVC processes in .dvc/tmp/rwlock, move incomplete lock files aside, and remove
+    incomplete copies from the folders of the outputs.
 
     Raises:
         PipelineError: a DVC is at work in this folder.
@@ -32,6 +37,7 @@ def recover(folder: Path) -> None:
             aside = path.replace(path.with_name(f"{path.name}.incomplete"))
             print(f"recover: {path} was written in part by a DVC that was killed; it was moved to {aside.name}")
             print("recover: DVC restores results from its cache; `git checkout` restores a committed file")
+    remove_incomplete_copies(folder)
 
 
 def is_complete(path: Path) -> bool:
@@ -71,6 +77,29 @@ def _without_dead(path: Path) -> list[int]:
         print(f"recover: removed the locks of a DVC that was killed from {path}")
         path.write_text(json.dumps({"write": write, "read": read}))
     return sorted({entry["pid"] for entry in _entries(read, write)})
+
+
+def remove_incomplete_copies(folder: Path) -> None:
+    """Remove what a killed DVC was copying to or from its cache; nothing while a command like `dvc pull` runs."""
+    from dvc.lock import LockError, make_lock
+
+    beside = (path for output in outputs(folder) for path in (*output.parent.glob("*.tmp"), *output.rglob("*.tmp")))
+    files = {path for path in beside if TEMPORARY.fullmatch(path.name)}
+    if files:
+        with suppress(LockError), make_lock(str(folder / ".dvc/tmp/lock"), tmp_dir=str(folder / ".dvc/tmp")):
+            for path in sorted(files):
+                path.unlink()
+                print(f"recover: removed {path}, a copy that a killed DVC did not finish")
+
+
+def outputs(folder: Path) -> list[Path]:
+    """The files and folders that the stages write and DVC copies to its cache; none if DVC will refuse dvc.yaml."""
+    try:
+        stages = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"].values()
+        lists = [stage.get(key, ()) for stage in stages for key in ("outs", "metrics", "plots")]
+        return [folder / (each if isinstance(each, str) else next(iter(each))) for each in chain(*lists)]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, AttributeError, TypeError):
+        return []
 
 
 def living(entries: list[Json]) -> list[Json]:

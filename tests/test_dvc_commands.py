@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from dvc.lock import make_lock
 from projects import ENVIRONMENT, ROOT, as_clone, make, make_project, run
 
 STUB = """
@@ -185,6 +186,38 @@ def test_a_lock_file_of_stages_that_was_written_in_part_is_moved_aside(copy, nam
     assert (copy / f"{name}.incomplete").read_text() == content
     # All results come from the cache; DVC keeps none of download, whose output is `persist: true`.
     assert set(re.findall(r"python stub.py (\w+)", done.stdout)) <= {"download"}
+
+
+TOKEN = ".cZG4XLG09F1CE__XrnGR3w.tmp"  # the end of DVC's temporary names
+LEFT = (f"data/splits/{TOKEN}", f"models/model.keras{TOKEN}", f"reports/plots/test/{TOKEN}")
+OWN = ("data/splits/notes.tmp", f"data/pictures/cat/{TOKEN}", f"models/{TOKEN}.keras")
+
+
+def test_incomplete_copies_of_a_killed_dvc_are_removed_and_nothing_else(copy):
+    for name in (*LEFT, *OWN):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text("half")
+    done = make(copy, "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [name for name in (*LEFT, *OWN) if (copy / name).exists()] == list(OWN)
+    assert all(f"recover: removed {name}, a copy that a killed DVC did not finish" in done.stdout for name in LEFT)
+
+
+def test_copies_of_a_living_dvc_are_not_removed(copy):
+    (copy / LEFT[0]).write_text("half")
+    with make_lock(str(copy / ".dvc/tmp/lock"), tmp_dir=str(copy / ".dvc/tmp")):  # as `dvc pull` does
+        assert run(copy, "pipeline.recover").returncode == 0
+    assert (copy / LEFT[0]).exists()
+    assert run(copy, "pipeline.recover").returncode == 0
+    assert not (copy / LEFT[0]).exists()
+
+
+@pytest.mark.parametrize("content", ["stages: [", "stages: [train]", "stages:\n  train: {outs: 1}", b"\xff"])
+def test_recover_leaves_a_mistake_in_dvc_yaml_to_dvc(copy, content):
+    (copy / "dvc.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    done = run(copy, "pipeline.recover")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert run(copy, "dvc", "repro").returncode != 0
 
 
 def test_the_lock_of_a_program_that_uses_dvc_is_respected(tmp_path):
