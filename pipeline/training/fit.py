@@ -99,14 +99,17 @@ class TrainingMonitor(keras.callbacks.Callback):
         figures = {name.replace("val_", "validation_"): value for name, value in logs.items()}
         row = {"epoch": epoch + 1} | {name: figures[name] for name in FIGURES}
         self.rows.append(row)
+        if is_best := best_row(self.rows) is row:
+            self.best = []  # frees memory for the copies
         state = get_state(self.model)
-        if best_row(self.rows) is row:
+        if is_best:
             values = dict(zip(map(id, _variables(self.model)), state, strict=True))
             self.best = [values[id(weight)] for weight in self.model.weights]  # not copied again
         if not sys.stdout.isatty():  # Keras draws a progress bar on a terminal
             shown = "  ".join(f"{name} {row[name]:.4f}" for name in FIGURES)
             print(f"epoch {row['epoch']}/{self.params['epochs']}  {shown}", flush=True)
-        set_state(self.model, state)  # until here each device has its own statistics of batch normalization
+        if len(devices.names()) > 1:
+            set_state(self.model, state)  # until here each device has its own statistics of batch normalization
         self._end_epoch(Checkpoint(self.rows, self.seconds(), state, self.best))
 
     def _refuse_divergence(self, loss: float, epoch: int, step: int) -> None:
