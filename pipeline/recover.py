@@ -97,7 +97,7 @@ def outputs(folder: Path) -> list[Path]:
     try:
         stages = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"].values()
         lists = [stage.get(key, ()) for stage in stages for key in ("outs", "metrics", "plots")]
-        return [folder / (each if isinstance(each, str) else next(iter(each))) for each in chain(*lists)]
+        return [folder / name for each in chain(*lists) for name in ([each] if isinstance(each, str) else each)]
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, AttributeError, TypeError):
         return []
 
