@@ -156,5 +156,5 @@ def draw(rows: Groups, conditions: dict[str, str], path: Path) -> None:
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.margins(x=0.12)
     axes.grid(alpha=0.3, which="both")
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower right", ncols=2)
     figure.savefig(path, dpi=130, metadata=NO_VERSION)
