@@ -16,7 +16,7 @@ import psutil
 import yaml
 
 from pipeline.common.errors import PipelineError, exit_on_error
-from pipeline.common.files import Json
+from pipeline.common.files import Json, remove
 
 COMMANDS = ("dvc", "pipeline.repro")  # `dvc ...`, `python -m dvc ...`, and `make evidence` and `make tune`
 LOCK_FILES = ("dvc.lock", "evidence/dvc.lock", "tune/dvc.lock")
@@ -25,7 +25,7 @@ TEMPORARY = re.compile(r".*\.[\w-]{22}\.tmp", re.ASCII)  # 16 random bytes in ba
 
 def recover(folder: Path) -> None:
     """Keep only the locks of living DVC processes in .dvc/tmp/rwlock, move incomplete lock files aside, and remove
-    incomplete copies from the folders of the outputs.
+    incomplete copies beside and in the outputs.
 
     Raises:
         PipelineError: a DVC is at work in this folder.
@@ -81,15 +81,18 @@ def _without_dead(path: Path) -> list[int]:
 
 def remove_incomplete_copies(folder: Path) -> None:
     """Remove what a killed DVC was copying to or from its cache; nothing while a command like `dvc pull` runs."""
-    from dvc.lock import LockError, make_lock
-
     beside = (path for output in outputs(folder) for path in (*output.parent.glob("*.tmp"), *output.rglob("*.tmp")))
     files = {path for path in beside if TEMPORARY.fullmatch(path.name)}
-    if files:
-        with suppress(LockError), make_lock(str(folder / ".dvc/tmp/lock"), tmp_dir=str(folder / ".dvc/tmp")):
-            for path in sorted(files):
-                path.unlink()
-                print(f"recover: removed {path}, a copy that a killed DVC did not finish")
+    if not files:
+        return
+    from dvc.lock import LockError, make_lock
+
+    locks = folder / ".dvc/tmp"
+    locks.mkdir(parents=True, exist_ok=True)
+    with suppress(LockError), make_lock(str(locks / "lock"), tmp_dir=str(locks)):
+        for path in sorted(files):
+            remove(path)
+            print(f"recover: removed {path}, a copy that a killed DVC did not finish")
 
 
 def outputs(folder: Path) -> list[Path]:
